@@ -1,20 +1,25 @@
 """Kill `run`, `cohort` and `train` at random points, go on, and compare with what an undisturbed run gives, byte by byte.
 
-``python -m tests.endurance --kills 50`` (``make endurance``). Each job runs in a process that was forked after all imports and that is
-killed at a random one of its openings, renamings and removals of files, then again to its end. Times in records do not count.
+``python -m tests.endurance --kills 50`` (``make endurance``). Each job runs in a process that was forked after all imports (those that a
+first run made) and that is killed at a random one of its openings, renamings and removals of files, then again to its end. Times in
+records do not count.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
+import json
 import os
 import random
 import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import napari_medseq as ms
 from tests.balls import write_ball_study
@@ -42,8 +47,15 @@ def jobs(folder: Path, model: Path) -> dict[str, Callable[[Path], object]]:
     }
 
 
-def in_a_process(job: Callable[[Path], object], out: Path, kill_at: int | None = None) -> int:
-    """Do a job in a process of its own, which is killed at its Nth event; how many events there were (−1: it failed)."""
+class Done(NamedTuple):
+    """What a job that came to its end did: how many events there were, and which modules are loaded now."""
+
+    events: int
+    modules: Sequence[str]
+
+
+def in_a_process(job: Callable[[Path], object], out: Path, kill_at: int | None = None) -> Done | None:
+    """Do a job in a process of its own, which is killed at its Nth event; None if it did not come to its end."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -60,15 +72,24 @@ def in_a_process(job: Callable[[Path], object], out: Path, kill_at: int | None =
             warnings.simplefilter("ignore")
             sys.addaudithook(count)
             job(out)
-            os.write(writing, str(events[0]).encode())
+            done = Done(events[0], list(sys.modules))
+            with os.fdopen(writing, "w") as answer:
+                json.dump(done, answer)
             status = 0
         finally:
             os._exit(status)
     os.close(writing)
     with os.fdopen(reading, "rb") as stream:
         text = stream.read()
-    os.waitpid(child, 0)
-    return int(text) if text else -1
+    _, status = os.waitpid(child, 0)
+    return Done(*json.loads(text)) if status == 0 else None
+
+
+def load(modules: Sequence[str]) -> None:
+    """Load what a job loaded: of the files that it opens most would be modules, and hardly a kill would fall into its work."""
+    for name in modules:
+        with contextlib.suppress(ImportError):  # made by another module, not found by its name
+            importlib.import_module(name)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -79,16 +100,20 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def broken(name: str, job: Callable[[Path], object], folder: Path, kills: int, seed: int) -> Iterator[str]:
     """What was not survived, in words; nothing is what is wanted."""
-    whole = folder / f"{name}-whole"
-    events = in_a_process(job, whole)
-    if events < 0:
+    first = in_a_process(job, folder / f"{name}-first")
+    load(first.modules if first else ())
+    undisturbed = in_a_process(job, folder / f"{name}-undisturbed")
+    if first is None or undisturbed is None:
         yield f"{name}: it fails undisturbed"
         return
-    wanted, chance = contents(whole), random.Random(seed)
+    wanted, events = contents(folder / f"{name}-first"), undisturbed.events
+    if contents(folder / f"{name}-undisturbed") != wanted:
+        yield f"{name}: two undisturbed runs differ"
+    chance = random.Random(seed)
     for number in range(kills):
         at, out = chance.randint(1, events), folder / f"{name}-{number}"
         in_a_process(job, out, kill_at=at)
-        if in_a_process(job, out) < 0:
+        if in_a_process(job, out) is None:
             yield f"{name}: killed at event {at} of {events}, it cannot be resumed"
             continue
         found = contents(out)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from napari_medseq.errors import WriteError
 
+_WRITING = ".writing-"  # names of files that are not complete begin so
+
 
 @contextmanager
 def replacing(target: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
@@ -48,7 +50,7 @@ def replacing(target: str | os.PathLike[str], *, durable: bool = False) -> Itera
     ['table.csv']
     """
     path = Path(target)
-    temporary = path.with_name(f".writing-{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
+    temporary = path.with_name(f"{_WRITING}{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # made by open, not by tempfile, so that the system applies the umask
@@ -68,6 +70,13 @@ def replacing(target: str | os.PathLike[str], *, durable: bool = False) -> Itera
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder; only for the one process that writes to it."""
+    for left in folder.glob(f"{_WRITING}*"):
+        with suppress(OSError):
+            left.unlink()
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:

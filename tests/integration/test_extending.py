@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,29 +21,26 @@ def files_of(page: str) -> dict[str, str]:
     return dict(_FILE.findall((ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")))
 
 
-def installed(projects: dict[str, dict[str, str]], folder: Path) -> Path:
-    """A folder of packages into which pip has installed projects of these files."""
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the packages of all pages are installed, as a person would have them who read all pages."""
+    folder = tmp_path_factory.mktemp("pages")
     target = folder / "packages"
     target.mkdir()
     made = []
-    for project, files in projects.items():
-        (folder / project).mkdir()
+    for page in PAGES:
+        (folder / page).mkdir()
+        files = files_of(page)
         for name, text in files.items():
             if name == "use.py":  # what a reader does with the package, no part of it
                 continue
-            (folder / project / name).write_text(text, encoding="utf-8")
+            (folder / page / name).write_text(text, encoding="utf-8")
         if "pyproject.toml" in files:
-            made.append(str(folder / project))
+            made.append(str(folder / page))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     done = subprocess.run([*pip, "--target", str(target), *made], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target
-
-
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the packages of all pages are installed, as a person would have them who read all pages."""
-    return installed({page: files_of(page) for page in PAGES}, tmp_path_factory.mktemp("pages"))
 
 
 def run(code: str, packages: Path) -> subprocess.CompletedProcess[str]:
@@ -64,14 +62,15 @@ def test_the_example_of_a_page_works_as_a_package_of_its_own(page: str, packages
     assert "PluginWarning" not in done.stderr
 
 
-def test_a_package_that_fails_is_named_and_the_others_work(tmp_path: Path) -> None:
-    files = files_of("add-a-step")
-    files["pyproject.toml"] = files["pyproject.toml"].replace(
-        'edges = "medseq_edges:Edges"',
-        'edges = "medseq_edges:Edges"\ngone = "medseq_edges:Gone"\nodd = "medseq_edges:ndimage"\nn4 = "medseq_edges:Edges"',
-    )
+def test_a_package_that_fails_is_named_and_the_others_work(packages: Path, tmp_path: Path) -> None:
+    faulty = Path(shutil.copytree(packages, tmp_path / "packages"))
+    (points,) = faulty.glob("medseq_edges-*.dist-info/entry_points.txt")
+    good = "edges = medseq_edges:Edges\n"
+    assert good in points.read_text()
+    wrong = "gone = medseq_edges:Gone\nodd = medseq_edges:ndimage\nn4 = medseq_edges:Edges\n"
+    points.write_text(points.read_text().replace(good, good + wrong))
     code = "from napari_medseq.preprocessing import STEPS; print(*STEPS, STEPS['n4'].__module__)"
-    done = run(code, installed({"edges": files}, tmp_path))
+    done = run(code, faulty)
     assert done.returncode == 0, done.stderr
     listed = done.stdout.split()
     assert "edges" in listed

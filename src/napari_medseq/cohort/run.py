@@ -130,6 +130,7 @@ def run_cohort(
     if shift_dates:  # only if it is set, because earlier results lack this option and are still to be kept
         options["shift_dates"] = True
     with claimed(target):
+        files.remove_unfinished(target)
         patients = find_patients(studies, heap=target / ".studies")
         if others := of_others(target, patients):
             warnings.warn(_of_others_text(target, others), MedseqWarning, stacklevel=2)

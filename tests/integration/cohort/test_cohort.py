@@ -305,6 +305,15 @@ def test_two_cohorts_into_one_folder(patients: Path, tiny_bundle: Path, tmp_path
         ms.run_cohort(patients, tiny_bundle, tmp_path / "out", **HERE)
 
 
+def test_a_table_that_a_killed_cohort_was_writing_is_removed(
+    three_patients: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".writing-0123456789abcdef.csv").write_text("stu")
+    table = ms.run_cohort([three_patients / "c"], tiny_bundle, tmp_path, **HERE)
+    assert table["status"].tolist() == ["failed"]
+    assert list(tmp_path.glob(".writing-*")) == []
+
+
 def test_cancelled_between_patients(patients: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     asked = iter([False, True])
     with pytest.raises(OperationCancelled):
