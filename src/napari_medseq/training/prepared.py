@@ -187,7 +187,7 @@ def _sequence_of(paths: Sequence[Path], kind: str) -> ImageSequence:
     """A file's image, or those of several files as frames."""
     from napari_medseq.io import read
 
-    images = [read(p, kind="labels" if kind == "labels" else "image")[0] for p in paths]
+    images = [_only(read(p, kind="labels" if kind == "labels" else "image"), p) for p in paths]
     if kind == "labels":
         images = [
             _brighter_than_half(f, p) if p.suffix.lower() in LOSSY else f for f, p in zip(images, paths, strict=True)
@@ -195,6 +195,22 @@ def _sequence_of(paths: Sequence[Path], kind: str) -> ImageSequence:
     if len(images) == 1:
         return images[0]
     return stack_frames(images, np.arange(len(images)), paths[0].parent.parent.name)
+
+
+def _only(sequences: Sequence[ImageSequence], path: Path) -> ImageSequence:
+    """The one image of a file or folder.
+
+    Raises
+    ------
+    MedseqError
+        If there are several: which one is meant is not to be guessed.
+    """
+    if len(sequences) != 1:
+        raise MedseqError(
+            f"{path} holds {len(sequences)} images ({some([s.name for s in sequences])}); give the file, or the folder of the series, that "
+            "is meant."
+        )
+    return sequences[0]
 
 
 def _labelled_of(entry: Entry, channels: Mapping[str, ImageSequence]) -> tuple[dict[str, ImageSequence], ImageSequence]:

@@ -119,6 +119,15 @@ def test_frames_and_volumes_over_time(tmp_path: Path) -> None:
     assert "4 of 5 cases have frames" in doubts
 
 
+def test_of_several_series_in_a_folder_none_is_guessed(tmp_path: Path) -> None:
+    for name in ("T1", "T2"):
+        ms.write(exam(1, ill=True), tmp_path / "p1" / f"{name}.nii.gz")
+    (tmp_path / "t.csv").write_text("patient,MR,class\np1,p1,ill\np1,p1/T1.nii.gz,ill\np2,p1/T2.nii.gz,well\n")
+    found = check_data(tmp_path / "t.csv")
+    assert len(found.rows) == 2
+    assert "p1 holds 2 images (T1, T2)" in "\n".join(found.doubts)
+
+
 def test_check_and_train_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = table(tmp_path, 4)
     data.write_text(data.read_text() + "p9,p0.nii.gz,ill\n")

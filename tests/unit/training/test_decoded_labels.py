@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -133,7 +133,11 @@ def test_labels_of_dicom_without_their_image_are_a_doubt(tmp_path: Path) -> None
 
 def clinic(folder: Path, *, study: str, names: dict[int, str]) -> None:
     """A series of CT in a folder, and the segmentation of two structures."""
-    own = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.4", "FrameOfReferenceUID": f"{study}.9"}
+    own: dict[str, Any] = {
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": f"{study}.4",
+        "FrameOfReferenceUID": f"{study}.9",
+    }
     dicoms.series(folder / "CT", [(0, 0, 3.0 * z) for z in range(4)], **own)
     image = ms.read(folder / "CT")[0]
     values = np.zeros(image.data.shape, np.uint8)

@@ -44,13 +44,13 @@ def of_dicom(folder: Path) -> Layout:
         place = next((p for p in (path.parent, *path.parent.parents) if p in images and p.is_relative_to(folder)), None)
         if place is not None:
             of_place.setdefault(place, []).append(found)
-    for place, own in of_place.items():
-        if (several := len({found.study for found in own})) > 1:
+    for place, given in of_place.items():
+        if (several := len({found.study for found in given})) > 1:
             raise SettingsError(
                 f"{place} holds the labels of {several} studies together with their images; put each study into a folder of its own, in a "
                 "folder of each patient."
             )
-    cases = {place: [n for found in own for n in found.structures] for place, own in of_place.items()}
+    cases = {place: [n for found in given for n in found.structures] for place, given in of_place.items()}
     classes, doubts = _classes([n for own in cases.values() for n in own])
     entries = []
     for place, own in sorted(cases.items()):
