@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -236,3 +237,29 @@ def test_auto_is_lazy_for_what_is_big_and_never_for_labels(
             assert ms.read(tmp_path / f"a{ending}", lazy="auto")[0].is_lazy == expected
         if ending != ".dcm":
             assert not ms.read(tmp_path / f"a_seg{ending}", lazy="auto")[0].is_lazy
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nrrd", ".mha"])
+def test_auto_maps_a_large_plain_image_instead_of_copying_it(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_medseq.io.formats import raw
+
+    monkeypatch.setattr(raw, "_MAPPED", 1 << 10)
+    voxels = np.random.default_rng(0).integers(-99, 99, (12, 10, 8)).astype(np.int16)
+    for name in ("a", "a_seg"):
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"{name}{ending}"), False)
+    (plain,), (mapped,) = ms.read(tmp_path / f"a{ending}"), ms.read(tmp_path / f"a{ending}", lazy="auto")
+    (labels,) = ms.read(tmp_path / f"a_seg{ending}", lazy="auto")
+    assert not mapped.is_lazy
+    assert [_is_mapped(seq.data) for seq in (plain, mapped, labels)] == [False, True, False]
+    np.testing.assert_array_equal(mapped.data, plain.data)
+    stored = (tmp_path / f"a{ending}").read_bytes()
+    np.asarray(mapped.data)[:] = 0  # what is written into the array does not come into the file
+    assert (tmp_path / f"a{ending}").read_bytes() == stored
+
+
+def _is_mapped(array: Any) -> bool:
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    return array is not None

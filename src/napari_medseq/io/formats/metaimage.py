@@ -11,7 +11,7 @@ from napari_medseq.errors import GeometryError, ReadError, WriteError
 from napari_medseq.geometry import RAS_LPS, Affine, as_affine
 from napari_medseq.io import label_names, naming
 from napari_medseq.io.formats.metaimage_header import Header, load, read_header
-from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, storable
+from napari_medseq.io.formats.raw import Laziness, decided, storable
 from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.frame_times import doubt_step
 from napari_medseq.io.label_values import labels_or_image
@@ -47,9 +47,8 @@ def read(
     if lazy == "auto":
         labelled = kind == "labels" or (kind is None and _says_labels(grid))
         size = int(np.prod(grid.shape, dtype=object)) * grid.dtype.itemsize
-        lazy = (
-            not labelled and not grid.packed and is_wanted_lazy(lazy, size, grid.sizes[3] if len(grid.sizes) > 3 else 1)
-        )
+        frames = grid.sizes[3] if len(grid.sizes) > 3 else 1
+        lazy = decided(lazy, size, frames, in_parts=not labelled and not grid.packed)
     check(cancelled)
     array = load(grid, lazy=lazy)
     dimension, components = len(grid.sizes), grid.components

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import label_names
-from napari_medseq.io.formats.raw import lazy_block, lazy_packed, load_block, load_packed, on_demand
+from napari_medseq.io.formats.raw import Laziness, block, lazy_packed, load_packed, on_demand
 from napari_medseq.sequence import Voxels
 
 _TYPES = {
@@ -213,7 +213,7 @@ def _near(path: Path, name: str) -> Path:
     return data
 
 
-def load(header: Header, *, lazy: bool = False) -> Voxels:
+def load(header: Header, *, lazy: Laziness = False) -> Voxels:
     """The voxels in C order.
 
     Raises
@@ -225,7 +225,7 @@ def load(header: Header, *, lazy: bool = False) -> Voxels:
     if len(header.files) == 1:
         return _part(header, header.files[0], shape, lazy)
     frame_shape = (1, *shape[1:])
-    if not lazy:
+    if lazy is not True:
         out = np.empty(shape, header.dtype.newbyteorder("="))
         for k, file in enumerate(header.files):
             out[k] = _part(header, file, frame_shape, False)[0]
@@ -233,17 +233,17 @@ def load(header: Header, *, lazy: bool = False) -> Voxels:
     return on_demand(lambda: np.asarray(load(header)), header.dtype, shape)
 
 
-def _part(header: Header, file: tuple[Path, int], shape: tuple[int, ...], lazy: bool) -> Voxels:
+def _part(header: Header, file: tuple[Path, int], shape: tuple[int, ...], lazy: Laziness) -> Voxels:
     path, offset = file
     if header.text:
         return (
             on_demand(lambda: _text(header, path, offset, shape), header.dtype, shape)
-            if lazy
+            if lazy is True
             else _text(header, path, offset, shape)
         )
     if header.packed:
-        return (lazy_packed if lazy else load_packed)(path, offset, header.dtype, shape)
-    return (lazy_block if lazy else load_block)(path, offset, header.dtype, shape)
+        return (lazy_packed if lazy is True else load_packed)(path, offset, header.dtype, shape)
+    return block(path, offset, header.dtype, shape, lazy=lazy)
 
 
 def _text(header: Header, path: Path, offset: int, shape: tuple[int, ...]) -> NDArray[np.generic]:

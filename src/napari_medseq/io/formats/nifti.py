@@ -21,7 +21,7 @@ from napari_medseq.geometry import Affine, apply_points, as_affine
 from napari_medseq.io import frame_times, naming
 from napari_medseq.io.formats import nifti_header
 from napari_medseq.io.formats.nifti_header import RawHeader
-from napari_medseq.io.formats.raw import Laziness, head, is_gzip, is_wanted_lazy, lazy_block, load_block
+from napari_medseq.io.formats.raw import Laziness, block, decided, head, is_gzip
 from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
@@ -245,14 +245,10 @@ def read(
         shape = shape[:-1]
     stored_shape = tuple(reversed(shape))
     labels = kind == "labels" or (kind is None and is_labels(header))
-    if lazy == "auto":  # a gzipped file cannot be read in parts
-        size = int(np.prod(stored_shape, dtype=object)) * header.dtype.itemsize
-        frames = shape[3] if len(shape) > 3 else 1
-        lazy = not labels and not is_gzip(header.data_path) and is_wanted_lazy(lazy, size, frames)
-    load: Any = lazy_block if lazy else load_block
-    array = load(
-        header.data_path, header.offset, header.dtype, stored_shape, **({} if lazy else {"cancelled": cancelled})
-    )
+    size = int(np.prod(stored_shape, dtype=object)) * header.dtype.itemsize
+    frames = shape[3] if len(shape) > 3 else 1
+    lazy = decided(lazy, size, frames, in_parts=not labels and not is_gzip(header.data_path))
+    array: Any = block(header.data_path, header.offset, header.dtype, stored_shape, lazy=lazy, cancelled=cancelled)
     notes = list(header.warnings)
     axes: tuple[str, ...] = ("z", "y", "x")[-min(len(shape), 3) :]
     parts: list[tuple[str, Voxels]] = [("", array)]

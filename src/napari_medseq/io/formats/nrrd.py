@@ -21,10 +21,9 @@ from napari_medseq.io.formats.nrrd_header import Header, read_header, time_step
 from napari_medseq.io.formats.packing import cannot_hold
 from napari_medseq.io.formats.raw import (
     Laziness,
-    is_wanted_lazy,
-    lazy_block,
+    block,
+    decided,
     lazy_packed,
-    load_block,
     load_packed,
     native,
     on_demand,
@@ -39,7 +38,7 @@ from napari_medseq.sequence import ImageSequence, Kind, Voxels
 _COLOURS = {"rgb-color": 3, "3-color": 3, "rgba-color": 4, "4-color": 4}
 
 
-def load(header: Header, *, lazy: bool = False) -> Voxels:
+def load(header: Header, *, lazy: Laziness = False) -> Voxels:
     """The voxels in C order (slowest axis first).
 
     Raises
@@ -51,16 +50,16 @@ def load(header: Header, *, lazy: bool = False) -> Voxels:
     byte_count = int(np.prod(shape, dtype=object)) * header.dtype.itemsize
     size = path.stat().st_size
     if header.encoding == "raw":
-        return (lazy_block if lazy else load_block)(path, header.offset, header.dtype, shape)
+        return block(path, header.offset, header.dtype, shape, lazy=lazy)
     if header.encoding not in ("gzip", "gz", "bzip2", "bz2", "ascii", "text", "txt"):
         raise ReadError(f"{path}: encoding {header.encoding!r} is not known; save it as raw or gzip.")
     if header.encoding in ("gzip", "gz"):
-        return (lazy_packed if lazy else load_packed)(path, header.offset, header.dtype, shape)
+        return (lazy_packed if lazy is True else load_packed)(path, header.offset, header.dtype, shape)
     if cannot_hold(size, byte_count):
         raise ReadError(
             f"{path}: the header promises {byte_count:,} bytes of voxels, which {size:,} bytes cannot hold; save it again."
         )
-    return on_demand(lambda: _slowly(header, shape), header.dtype, shape) if lazy else _slowly(header, shape)
+    return on_demand(lambda: _slowly(header, shape), header.dtype, shape) if lazy is True else _slowly(header, shape)
 
 
 def _slowly(header: Header, shape: tuple[int, ...]) -> NDArray[np.generic]:
@@ -103,7 +102,7 @@ def read(
         size = int(np.prod(header.sizes, dtype=object)) * header.dtype.itemsize
         frames = max((header.sizes[k] for k in range(len(header.sizes)) if k not in header.domain), default=1)
         labelled = kind == "labels" or (kind is None and _says_labels(header))
-        lazy = header.encoding == "raw" and not labelled and is_wanted_lazy(lazy, size, frames)
+        lazy = decided(lazy, size, frames, in_parts=header.encoding == "raw" and not labelled)
     check(cancelled)
     array, notes = load(header, lazy=lazy), list(header.warnings)
     others = [k for k in range(len(header.sizes)) if k not in header.domain]

@@ -25,6 +25,8 @@ from napari_medseq.unread import Source, UnreadVoxels
 Laziness = bool | Literal["auto"]
 #: More bytes than this are big; a series of this many frames is long.
 _BIG, _MANY_FRAMES = 1 << 29, 100
+#: Bytes from which it is worth mapping a block instead of copying it into memory.
+_MAPPED = 1 << 26
 #: Types that every format holds.
 _STORABLE = frozenset(np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"))
 _CHUNK, _PIECE = 1 << 15, 1 << 16
@@ -273,6 +275,42 @@ def is_wanted_lazy(lazy: Laziness, size: int, frames: int = 1) -> bool:
     if lazy == "auto":
         return size > _BIG or (frames >= _MANY_FRAMES and size > _BIG // 8)
     return bool(lazy)
+
+
+def decided(lazy: Laziness, size: int, frames: int, *, in_parts: bool) -> Laziness:
+    """How `block` is to be called where "auto" is asked for: voxels that cannot be used in parts are read into memory."""
+    if lazy != "auto":
+        return lazy
+    return in_parts and (is_wanted_lazy(lazy, size, frames) or lazy)
+
+
+def block(
+    path: str | Path,
+    offset: int,
+    dtype: DTypeLike,
+    shape: tuple[int, ...],
+    *,
+    lazy: Laziness = False,
+    cancelled: Cancelled | None = None,
+) -> Voxels:
+    """Voxels of a block in a file: in memory, still to be read (`lazy`), or ("auto") mapped where that is worth it.
+
+    A mapped block is an ordinary numpy array. The system reads a part of it when it is used and can drop it again, and
+    what is written into the array stays in memory, not in the file. Gzipped and small blocks, and those in the other byte
+    order, are read into memory.
+
+    Raises
+    ------
+    ReadError
+        If the file is too short, cut, or its gzip stream is damaged.
+    """
+    if lazy is True:
+        return lazy_block(path, offset, dtype, shape)
+    byte_count = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+    if lazy == "auto" and byte_count >= _MAPPED and np.dtype(dtype).isnative and not is_gzip(path):
+        check_size(path, byte_count, offset)
+        return np.memmap(path, dtype, "c", offset, shape).view(np.ndarray)
+    return load_block(path, offset, dtype, shape, cancelled)
 
 
 class OnDemand:
