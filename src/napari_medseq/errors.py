@@ -6,6 +6,13 @@ napari shows it as a notification, so it never needs a traceback to be understoo
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_LISTENERS: ContextVar[tuple[list[str], ...]] = ContextVar("napari-medseq-listeners", default=())
+
 
 class MedseqError(Exception):
     """Something could not be done. The message names what, where and the way out."""
@@ -46,6 +53,40 @@ class OperationCancelled(MedseqError):
 class MedseqWarning(UserWarning):
     """Something was done, but with a doubt that the user should know about."""
 
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        for doubts in _LISTENERS.get():
+            if str(self) not in doubts:
+                doubts.append(str(self))
+
 
 class ReadWarning(MedseqWarning):
     """A file was read with a doubt; the text also stands in ``ImageSequence.warnings``."""
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Collect the doubts that are issued within this context, each text once, whatever Python's warning filters are.
+
+    Python's own recorder belongs to the whole process: of two jobs at the same time, one takes the other's warnings, and
+    whichever ends last may leave a recorder behind that nobody reads. This one belongs to the calling thread, and to those
+    that run in a copy of its context.
+    """
+    doubts: list[str] = []
+    token = _LISTENERS.set((*_LISTENERS.get(), doubts))
+    try:
+        yield doubts
+    finally:
+        _LISTENERS.reset(token)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Neither show nor collect the doubts that are issued within this context, because they are reported elsewhere."""
+    token = _LISTENERS.set(())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedseqWarning)
+            yield
+    finally:
+        _LISTENERS.reset(token)

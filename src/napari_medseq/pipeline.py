@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq import io, models, record
-from napari_medseq.errors import MedseqWarning, OperationCancelled, ReadError, SettingsError
+from napari_medseq.errors import MedseqWarning, OperationCancelled, ReadError, SettingsError, heard
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Chosen, Series, choose_images
 from napari_medseq.peak import warn_of_peak
@@ -434,19 +434,19 @@ def _name_of(model: Model) -> str:
 @contextmanager
 def _listening() -> Iterator[list[str]]:
     """Collect the texts of our own warnings, each once; all warnings are passed on at the end."""
-    doubts: list[str] = []
     caught: list[warnings.WarningMessage] = []
+    passed_on: set[str] = set()
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with heard() as doubts, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield doubts
     finally:
         for w in caught:
-            is_ours, text = issubclass(w.category, MedseqWarning), str(w.message)
-            if is_ours and text in doubts:
-                continue
-            if is_ours:
-                doubts.append(text)
+            text = str(w.message)
+            if issubclass(w.category, MedseqWarning):
+                if text in passed_on:
+                    continue
+                passed_on.add(text)
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
 

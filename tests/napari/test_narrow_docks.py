@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.qt import get_stylesheet
+from qtpy.QtGui import QFont
 from qtpy.QtWidgets import QLabel, QScrollArea
 
 from napari_medseq import viewer as verbs
@@ -22,6 +23,7 @@ from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
+from napari_medseq._napari.tables import Table
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.progression import TrackSettings
 
@@ -106,6 +108,17 @@ def test_layers_whose_names_differ_at_their_ends_are_told_apart_in_a_narrow_list
         assert box.currentText().endswith(("painted", "propagate", "lesions"))
         seen.append(box.grab().toImage())
     assert all(one != other for k, one in enumerate(seen) for other in seen[k + 1 :])
+
+
+def test_columns_of_a_table_that_was_filled_before_it_was_docked_fit_the_font_of_the_theme(qtbot: Any) -> None:
+    table = Table()
+    qtbot.addWidget(table)
+    table.setFont(QFont(table.font().family(), 5))
+    table.fill(["visit", "event"], [["1: 1992-12-29", "baseline"]])
+    table.show()
+    table.setStyleSheet("QTableWidget { font-size: 20px; }")
+    qtbot.wait(20)
+    assert all(table.columnWidth(k) >= table.sizeHintForColumn(k) for k in range(2))
 
 
 def test_nothing_is_cut_at_the_right_of_the_narrowest_dock_in_the_theme(qtbot: Any) -> None:

@@ -16,6 +16,8 @@ from qtpy.QtWidgets import QMessageBox
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari import plot_dock
+from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.window import accompany
 from napari_medseq.cli.results import with_inputs
@@ -250,6 +252,24 @@ def test_a_folder_is_listed_ticked_loaded_and_its_patient_brought_to_front(
     visit = widget.tree.topLevelItem(1).child(1)
     visit.setText(1, "2020-07-01")  # as typed after a double click
     assert str(verbs.study_of(viewer, "sub-y").dates[1]) == "2020-07-01"
+
+
+@pytest.mark.viewer
+@pytest.mark.parametrize("low", [False, True])
+def test_a_session_that_is_opened_shows_its_table_and_plot_and_says_what_can_be_done(
+    make_napari_viewer: Any, qtbot: Any, ball_study: Path, tmp_path: Path, low: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plot_dock, "LOW_SCREEN", 10_000 if low else 0)
+    folder = verbs.save_session(at_work(ball_study), tmp_path / "work.medseq")
+    viewer = make_napari_viewer(show=False)
+    widget = ProgressionWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Progression")
+    verbs.open_session(viewer, folder)
+    qtbot.wait(50)
+    assert not widget.result.isHidden()
+    assert not widget.how.button.isChecked()  # folded, to make room
+    assert "Correct its lesions below" in widget.facts.text()
+    assert (widget.result.plot.parent() is None) == low  # there it would lie over the table
 
 
 def test_from_visit_to_visit_and_from_lesion_to_lesion(ball_study: Path) -> None:

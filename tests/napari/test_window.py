@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget
+from qtpy.QtWidgets import QDockWidget, QTabBar
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import plot_dock
@@ -60,6 +60,7 @@ def test_docks_are_tabs_and_fit_a_small_screen(
     assert len(window.tabifiedDockWidgets(ours[0])) == len(DOCKS) - 1
     assert window.minimumSizeHint().height() <= 720
     assert window.minimumSizeHint().width() <= 1280
+    assert all(dock.widget().sizeHint().width() >= 350 for dock in ours)
     monkeypatch.setattr(plot_dock, "LOW_SCREEN", 10_000)
     plot = CurvesPlot(viewer)
     plot.dock("plot")
@@ -69,3 +70,17 @@ def test_docks_are_tabs_and_fit_a_small_screen(
     assert len(window.tabifiedDockWidgets(ours[0])) == len(DOCKS)
     assert window.minimumSizeHint().height() <= 600
     assert plot.minimumSizeHint().width() <= 420
+
+
+def test_tabs_show_whole_names_and_scroll_where_the_dock_is_narrow(make_napari_viewer: Any, qtbot: Any) -> None:
+    viewer = make_napari_viewer(show=False)
+    window = viewer.window._qt_window
+    names = ("Study", "Progression", "Analyse", "Teach", "Time curves")
+    for kind, name in zip(DOCKS, names, strict=True):
+        # the name that napari gives to the dock of a plugin's widget
+        viewer.window.add_dock_widget(kind(viewer), name=f"{name} (napari-medseq)")
+        qtbot.wait(20)
+    (bar,) = window.findChildren(QTabBar, options=Qt.FindDirectChildrenOnly)
+    assert {bar.tabText(k) for k in range(bar.count())} == set(names)
+    assert bar.elideMode() == Qt.ElideNone
+    assert bar.usesScrollButtons()

@@ -89,6 +89,8 @@ def narrow(box: QComboBox) -> QComboBox:
 _MEASURED_AT = (QEvent.LayoutRequest, QEvent.Polish, QEvent.StyleChange, QEvent.FontChange, QEvent.Show, QEvent.Resize)
 #: pixels that the theme keeps free around the scrolled content
 _EDGE = 2
+#: pixels that a dock asks for when it is opened; the user can make it narrower
+_WIDTH = 350
 
 
 class _Column(QScrollArea):  # type: ignore[misc]
@@ -105,8 +107,8 @@ class _Column(QScrollArea):  # type: ignore[misc]
         self.setWidget(inner)
 
     def sizeHint(self) -> QSize:
-        """As high as the content, so that stacked docks share the window fairly."""
-        return self.widget().sizeHint().expandedTo(QSize(0, 250))
+        """As high as the content, so that stacked docks share the window fairly, and wide enough for every widget's rows."""
+        return self.widget().sizeHint().expandedTo(QSize(_WIDTH, 250))
 
     def eventFilter(self, watched: QWidget, event: QEvent) -> bool:
         """Follow the width of the content, which the theme also changes when it is set after the widget is made."""

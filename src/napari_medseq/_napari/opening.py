@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from weakref import ref
@@ -100,6 +101,14 @@ class Opener(QObject):  # type: ignore[misc]
             show_one_by_one(viewer, data, self.work)
 
 
+def show_progression_dock(viewer: ViewerModel) -> None:
+    """Where the patient in front has a result, show its table and plot in the *Progression* dock, as after *Run*."""
+    front, window = verbs.patient_in_front(viewer), getattr(viewer, "window", None)
+    if front in verbs.results_of(viewer) and window is not None:
+        with suppress(KeyError, ValueError):  # a window without this plugin's menu
+            window.add_plugin_dock_widget("napari-medseq", "Progression")
+
+
 def _is_whole(item: Path | verbs.Recovery) -> bool:
     """Whether a path is a session, a result or recovered work, which is opened by itself and not with others."""
     return isinstance(item, verbs.Recovery) or verbs.is_session(item) or verbs.is_result(item)
@@ -133,6 +142,7 @@ def open_session_in_job(
 
     def finish(now: ViewerModel, content: verbs.SessionContent, added: list[Layer]) -> None:
         verbs.finish_session(now, content)
+        show_progression_dock(now)
         if on_opened is not None:
             on_opened(now, added)
 
@@ -163,6 +173,7 @@ def open_result_in_job(
 
     def finish(now: ViewerModel, content: verbs.ResultContent, _added: list[Layer]) -> None:
         verbs.finish_result(now, content)
+        show_progression_dock(now)
         if on_opened is not None:
             on_opened(content)
 

@@ -281,10 +281,15 @@ class PlotDock(QWidget):  # type: ignore[misc]
         show_info(f"Saved: {path}")
 
     # -- in the window -------------------------------------------------------------------------------------------------
+    @property
+    def is_screen_low(self) -> bool:
+        """Whether the plot is a tab beside the other docks, because there is no room below the canvas."""
+        return bool(self.screen().availableGeometry().height() < LOW_SCREEN)
+
     def dock(self, name: str) -> None:
         """Show the plot below the canvas, also after its dock was closed."""
         if self.parent() is None:
-            low = self.screen().availableGeometry().height() < LOW_SCREEN
+            low = self.is_screen_low
             if low:
                 self._row.setDirection(QBoxLayout.TopToBottom)
             self.viewer.window.add_dock_widget(self, name=name, area="right" if low else "bottom")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QUrl, Signal
+from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QPushButton, QVBoxLayout
 
@@ -41,6 +41,8 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
     again = Signal()
     #: signal with the action to run after the painting was followed
     follow_first = Signal(object)
+    #: signal that a result is shown where none was
+    arrived = Signal()
     #: signal that another result is shown, or that the shown one has changed
     refreshed = Signal()
 
@@ -134,7 +136,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         state = None if followed is None else (followed, followed.progression, list(followed.progression.corrections))
         if state == self._drawn:
             return
-        self._drawn = state
+        is_new, self._drawn = not self._drawn, state
         self.setVisible(followed is not None)
         self.corrections.show_followed(followed)
         self.refreshed.emit()
@@ -151,6 +153,9 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
             followed.progression, ordinals(followed.source, followed.progression), followed.layers
         )
         self.summary.setText(f"{followed.source.name}: {_in_words(followed.progression.summary)}")
+        if is_new:  # such as that of a session
+            self.arrived.emit()
+            QTimer.singleShot(0, self._show_plot_first)
 
     def _say_what_is_painted(self) -> None:
         count = sum(verbs.editing_of(self.viewer).pending(self.layers).values()) if self.layers else 0
@@ -191,6 +196,13 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
     def _show_plot(self) -> None:
         self.plot.dock("Progression plot")
+
+    def _show_plot_first(self) -> None:
+        """Show the plot of a result that was not made here; on a low screen it would lie over the table."""
+        plot = self._plot
+        undocked = plot is not None and plot.parent() is None and hasattr(self.viewer, "window")
+        if undocked and not self.isHidden() and not plot.is_screen_low:
+            self._show_plot()
 
     # -- files ---------------------------------------------------------------------------------------------------------
     def _mark(self, _busy: bool = False) -> None:

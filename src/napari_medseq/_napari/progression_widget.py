@@ -125,7 +125,8 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.result.table.setToolTip("Click a row to go to that lesion at that visit; Ctrl+C copies the table")
         self.jobs = ResultJobs(self.result, self.model, self.work)
         self.result.layout().addWidget(self.jobs)
-        self.result.refreshed.connect(self.jobs.update_buttons)
+        self.result.refreshed.connect(self._update)
+        self.result.arrived.connect(self._make_room)
         self.result.again.connect(self.follow_again)
         self.result.follow_first.connect(self.follow_again)
 
@@ -262,8 +263,12 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.study.setCurrentText(source.name)
         self.result.show_result(verbs.result_of(self.viewer, source.name))
         self.labels.tick(self.result.layers)
-        self.how.button.setChecked(False)  # room for the result
+        self._make_room()
         self._update()
+
+    def _make_room(self) -> None:
+        """Fold the choices, so that there is room for the result."""
+        self.how.button.setChecked(False)
 
     def _ask_open(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder of a result")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseq import io
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, heard
 from napari_medseq.viewer.opening import Paths, arrange_when_added, layer_data
 from napari_medseq.viewer.saved import is_result, open_result
 from napari_medseq.viewer.session import is_session
@@ -81,13 +81,13 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
         guarded("Opening the result", lambda: open_result(viewer, path))
         return [(None,)]
     try:
-        with warnings.catch_warnings(record=True) as caught:  # each doubt is shown once, below
+        with heard() as heard_doubts, warnings.catch_warnings(record=True):  # each doubt is shown once, below
             warnings.simplefilter("always")
             data = layer_data(path, taken=studies_in(viewer.layers))
     except MedseqError as error:
         show_error(str(error))
         return [(None,)]
-    doubts = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, MedseqWarning))
+    doubts = dict.fromkeys(heard_doubts)
     doubts |= dict.fromkeys(w for _, kwargs, _ in data for w in kwargs["metadata"]["napari-medseq"]["warnings"])
     if doubts:
         show_warning("\n".join(doubts))

@@ -79,7 +79,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.recent.setToolTip("Open a session: images, masks, results, corrections and view as they were saved")
         self.recent.activated.connect(self._recent_chosen)
         self.tree = QTreeWidget()
-        self.tree.setHeaderLabels(["patient, visit, series", "date", "what"])
+        self.tree.setHeaderLabels(["series", "date", "what"])
         self.tree.setMinimumHeight(160)
         self.tree.setStyleSheet(TICKS)
         self.tree.header().setStretchLastSection(False)

@@ -1,13 +1,18 @@
-"""Docks of this package are arranged as tabs, because five of them stacked need more height than a screen has."""
+"""Docks of this package are arranged as tabs, because five of them stacked need more height than a screen has.
+
+Each tab shows its whole name, without the package's; where a narrow dock has no room for all of them, arrows scroll the tabs.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QTabBar, QWidget
 
 _PACKAGE = "napari_medseq."
+#: what napari appends to the name of a plugin's dock
+_OF_PLUGIN = " (napari-medseq)"
 #: docks that were arranged once, and afterwards stay where the user puts them
 _PLACED = "medseq tab"
 
@@ -21,11 +26,16 @@ def tab_newcomers(window: QMainWindow) -> None:
         placed = [dock for dock in docks if dock.property(_PLACED)]
         for dock in (dock for dock in docks if not dock.property(_PLACED)):
             dock.setProperty(_PLACED, True)
+            dock.setWindowTitle(dock.windowTitle().removesuffix(_OF_PLUGIN))
             if placed:
                 window.tabifyDockWidget(placed[-1], dock)
                 dock.show()
                 dock.raise_()
             placed.append(dock)
+        names = {dock.windowTitle() for dock in placed}
+        for bar in window.findChildren(QTabBar, options=Qt.FindDirectChildrenOnly):
+            if any(bar.tabText(k) in names for k in range(bar.count())):
+                bar.setElideMode(Qt.ElideNone)
 
 
 def _is_ours(window: QMainWindow, dock: QDockWidget) -> bool:

@@ -36,7 +36,7 @@ from napari_medseq import faults
 from napari_medseq._napari.activity import Activity
 from napari_medseq._napari.gone import WhenGone
 from napari_medseq._napari.words import in_the_window
-from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
+from napari_medseq.errors import MedseqError, OperationCancelled, heard
 from napari_medseq.progress import Cancelled, Progress
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
                 last = now
                 self.progressed.emit(done, total, message)
 
-        with warnings.catch_warnings(record=True) as caught:
+        with heard() as doubts, warnings.catch_warnings(record=True):  # recorded, so that they are not shown twice
             warnings.simplefilter("always")
             try:
                 result = job(progress, self._stop.is_set)
@@ -250,8 +250,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
                 return Outcome(None, error, [])
         if self._stop.is_set():
             return Outcome(None, OperationCancelled("Cancelled: nothing was changed."), [])
-        doubts = [str(w.message) for w in caught if issubclass(w.category, MedseqWarning)]
-        return Outcome(result, None, list(dict.fromkeys(doubts)))
+        return Outcome(result, None, doubts)
 
     def _show(self, done: int, total: int, message: str) -> None:
         if self._left_alone():
@@ -400,10 +399,9 @@ def guarded(doing: str, action: Callable[[], R]) -> R | None:
 @contextmanager
 def warned() -> Iterator[None]:
     """Show the warnings that are issued within this context as one notification, in the GUI thread."""
-    with warnings.catch_warnings(record=True) as caught:
+    with heard() as doubts, warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
         yield
-    doubts = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, MedseqWarning))
     if doubts:
         show_warning("\n".join(doubts))
 

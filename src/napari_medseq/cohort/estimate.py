@@ -4,7 +4,6 @@ needs."""
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from napari_medseq import io, models
 from napari_medseq.cohort.patients import Patient, Studies, find_patients
 from napari_medseq.cohort.run import PROGRAMS_GB, available_gb, local_workers
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, unheard
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Series, choose_images
 from napari_medseq.peak import expected_peak
@@ -108,8 +107,7 @@ def _seconds_before(table: Path) -> float | None:
 def _peak_gb(patient: Patient, model: Model, series: Series, register: str, force: bool) -> float | None:
     """Memory that the main job needs for a patient, from the headers of its files; None if they do not tell."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MedseqWarning)  # the job itself issues these warnings
+        with unheard():  # the job itself issues these warnings
             study = io.read_study(patient.study, lazy=True)
             chosen = choose_images(study, model.info, series=series, force=force)
     except MedseqError:

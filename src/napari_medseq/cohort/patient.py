@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -15,7 +14,7 @@ from typing import TypedDict
 from napari_medseq import models, pipeline, record
 from napari_medseq.cohort import segmented
 from napari_medseq.cohort.dependencies import segmentation_key, study_sha256
-from napari_medseq.errors import MedseqError, MedseqWarning, ModelError, ReadError
+from napari_medseq.errors import MedseqError, ModelError, ReadError, unheard
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import choose_images
 from napari_medseq.progression import Progression
@@ -124,8 +123,7 @@ def do_patient(job: Job) -> Row:
     """The main job on one patient; any error, except an interrupt, becomes the row's ``error``."""
     began = time.perf_counter()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MedseqWarning)  # the record lists them, and the row counts them
+        with unheard():  # the record lists them, and the row counts them
             row = _done(job)
     except MedseqError as error:
         row = empty_row(job, "failed", " ".join(str(error).split()))

@@ -15,7 +15,7 @@ from warnings import catch_warnings, simplefilter
 
 from napari_medseq import files, record
 from napari_medseq.cohort.patients import Patient, Studies, find_patients
-from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
+from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError, unheard
 from napari_medseq.io.study import read_study
 from napari_medseq.io.writing import write
 from napari_medseq.preprocessing import Register, Resample, Step, follow, parse, preprocess
@@ -110,7 +110,7 @@ def _patient(
     cancelled: Cancelled | None,
 ) -> Iterator[_Row]:
     try:
-        with catch_warnings():
+        with unheard(), catch_warnings():
             simplefilter("ignore")
             study = read_study(patient.study, cancelled=cancelled)
     except OperationCancelled:
@@ -188,7 +188,7 @@ class _Visit:
             seconds=0.0,
         )
         try:
-            with catch_warnings():
+            with unheard(), catch_warnings():
                 simplefilter("ignore")
                 result = run()
                 write(result, path)

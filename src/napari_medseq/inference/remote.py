@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import numpy as np
 
-from napari_medseq.errors import DeviceError, MedseqWarning, ModelError
+from napari_medseq.errors import DeviceError, MedseqWarning, ModelError, heard
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence
@@ -292,8 +292,7 @@ def work(
         worker.log_event(job, (done, total, message))
 
     chosen_options = {k: v for k, v in options.items() if k != "keep" or v is not None}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", MedseqWarning)
+    with heard() as doubts, warnings.catch_warnings(record=True):
         result = verb(
             images,
             _received(sent) if isinstance(sent, str) else [_received(digest) for digest in sent],
@@ -302,7 +301,7 @@ def work(
             cancelled=cancelled,
             **chosen_options,
         )
-    return result, [str(w.message) for w in caught if issubclass(w.category, MedseqWarning)]
+    return result, doubts
 
 
 def _received(digest: str) -> Model:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import TypeVar
@@ -43,7 +44,8 @@ def in_threads(work: Callable[[Thing], Result], items: Sequence[Thing], threads:
             except BaseException as error:  # handed to the caller's thread
                 results.put((False, error))
 
-    workers = [Thread(target=run, daemon=True) for _ in range(threads)]
+    # in the caller's context, so that doubts reach whoever listens there
+    workers = [Thread(target=copy_context().run, args=(run,), daemon=True) for _ in range(threads)]
     for worker in workers:
         worker.start()
     try:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import geometry, models
-from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
+from napari_medseq.errors import MedseqError, MedseqWarning, ModelError, unheard
 from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.progression import track
@@ -88,8 +88,7 @@ def retest(
         if set(image.axes) & {"t", "c"}:
             raise MedseqError(f"{image.name} has axes {image.axes}; a scan that is measured again has z, y, x.")
     channels = {name: image.compute() for name, image in channels.items()}
-    with warnings.catch_warnings():  # every run gives the same warnings
-        warnings.simplefilter("ignore", MedseqWarning)
+    with unheard():  # every run gives the same warnings
         segmenter, name = _segmenter(model, device, force, cancelled)
         study = _Study(channels, isinstance(images, Mapping), segmenter, chosen, progress, cancelled)
         lesions, grown, doubts = study.run()

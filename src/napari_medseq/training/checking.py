@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, heard, unheard
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
 from napari_medseq.training.fingerprint import are_numbers, label_counts
@@ -70,9 +70,8 @@ def check_data(
     decoded = Decoded(layout.entries, layout.modalities, channels=layout.channels)
     for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
         try:
-            with warnings.catch_warnings(record=True) as issued:
+            with unheard(), heard() as issued, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                warnings.simplefilter("always", MedseqWarning)
                 images, truth = (decoded.images(entry), None) if layout.answers else decoded.read(entry)
         except MedseqError as error:
             survey.unreadable.append(str(error) if entry.case in str(error) else f"{entry.case}: {error}")
@@ -80,7 +79,7 @@ def check_data(
         finally:
             decoded.kept.clear()
             decoded.bytes = 0
-        survey.add(entry, images, truth, [_without_name(w) for w in issued])
+        survey.add(entry, images, truth, [_without_name(text) for text in issued])
     return Checked(layout, survey.rows, survey.doubts())
 
 
@@ -185,9 +184,9 @@ def _of_cases(text: str, cases: Sequence[str], total: int) -> str:
     return f"{'all' if len(cases) == total else f'{len(cases)} of'} {total} cases: {text} ({some(cases)})"
 
 
-def _without_name(issued: warnings.WarningMessage) -> str:
+def _without_name(issued: str) -> str:
     """A warning of reading a file without the file's name, so that frames do not repeat it one by one."""
-    return re.sub(r"^[^\s:]+: ", "", " ".join(str(issued.message).split()))
+    return re.sub(r"^[^\s:]+: ", "", " ".join(issued.split()))
 
 
 def _same_voxels(entries: Sequence[Entry]) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, MedseqWarning, unheard
 from napari_medseq.inference.frame import frame
 from napari_medseq.models.info import COLOURS
 from napari_medseq.progress import Cancelled, Progress, with_progress
@@ -65,8 +65,7 @@ def survey(
         if late is not None and len(shapes) >= _LEAST_EXAMS and late():
             break
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", MedseqWarning)
+            with unheard():
                 images = decoded.images(entry)
                 own = exam_shape(images)
         except MedseqError as error:
@@ -125,8 +124,7 @@ def exam_cases(
             unread = len(entries) - number
             break
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", MedseqWarning)
+            with unheard():
                 cases.append(_case(entry, decoded.images(entry), plan))
         except MedseqError as error:
             decoded.leave_out(entry, error)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, MedseqWarning, unheard
 from napari_medseq.inference.working import Working, grey_channels, stacked_channels, working_volume
 from napari_medseq.io.naming import stem
 from napari_medseq.io.numbered_frames import stack_frames
@@ -141,8 +141,7 @@ class Decoded:
             if late is not None and given_out >= _LEAST_CASES and late():
                 return
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", MedseqWarning)
+                with unheard():
                     parts = list(labelled_frames(entry.case, *self.read(entry)))
             except MedseqError as error:
                 self.leave_out(entry, error)

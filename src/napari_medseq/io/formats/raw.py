@@ -306,11 +306,12 @@ def block(
     """
     if lazy is True:
         return lazy_block(path, offset, dtype, shape)
-    byte_count = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
-    if lazy == "auto" and byte_count >= _MAPPED and np.dtype(dtype).isnative and not is_gzip(path):
-        check_size(path, byte_count, offset)
-        return np.memmap(path, dtype, "c", offset, shape).view(np.ndarray)
-    return load_block(path, offset, dtype, shape, cancelled)
+    stored = np.dtype(dtype)
+    byte_count = int(np.prod(shape, dtype=object)) * stored.itemsize
+    if not lazy or byte_count < _MAPPED or not stored.isnative or is_gzip(path):
+        return load_block(path, offset, stored, shape, cancelled)
+    check_size(path, byte_count, offset)
+    return np.memmap(path, stored, "c", offset, shape).view(np.ndarray)
 
 
 class OnDemand:
