@@ -58,7 +58,11 @@ class Table(QTableWidget):  # type: ignore[misc]
         """Measure the columns again when the theme brings another font, as it does once the dock is made."""
         super().changeEvent(event)
         if event.type() in (QEvent.StyleChange, QEvent.FontChange):
+            header = self.horizontalHeader()
+            shown = header.isSortIndicatorShown()
+            header.setSortIndicatorShown(False)  # no room is left for the arrow, as when the table is filled
             self.resizeColumnsToContents()
+            header.setSortIndicatorShown(shown)
 
     def fill(
         self, columns: Sequence[str], rows: Sequence[Sequence[Cell]], colours: Sequence[Colour] | None = None
