@@ -61,6 +61,9 @@ def test_a_widget_is_no_wider_than_380_pixels(qtbot: Any, kind: Any) -> None:
     widget.show()
     qtbot.wait(20)
     assert widget.minimumSizeHint().width() <= 380
+    widget.setStyleSheet(get_stylesheet("dark"))  # as napari does once it is docked
+    qtbot.wait(20)
+    assert widget.minimumSizeHint().width() <= 380
 
 
 def test_sizes_of_series_are_in_view_in_a_narrow_list(qtbot: Any, ball_study: Path) -> None:

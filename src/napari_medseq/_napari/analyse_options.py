@@ -64,6 +64,7 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         also.addStretch(1)
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
+        form.setRowWrapPolicy(QFormLayout.WrapLongRows)  # in a narrow dock the boxes stand below their title
         form.addRow("Also show", also)
         form.addRow("Run on", self.where)
         form.addRow("First apply", self.chain)

@@ -80,6 +80,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         layout.addLayout(_row(self.show_button, self.close_button))
         layout.addWidget(self.measure)
         moved = QFormLayout()
+        moved.setRowWrapPolicy(QFormLayout.WrapLongRows)
         moved.addRow("Shift R, A, S", _wide(self.shifts))
         moved.addRow("Turn R, A, S", _wide(self.turns))
         layout.addLayout(moved)
