@@ -6,12 +6,17 @@ napari shows it as a notification, so it never needs a traceback to be understoo
 
 from __future__ import annotations
 
+import contextvars
 import warnings
-from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-_LISTENERS: ContextVar[tuple[list[str], ...]] = ContextVar("napari-medseq-listeners", default=())
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LISTENERS: contextvars.ContextVar[tuple[list[str], ...]] = contextvars.ContextVar(
+    "napari-medseq-listeners", default=()
+)
 
 
 class MedseqError(Exception):
