@@ -61,3 +61,9 @@ def test_the_interval_of_an_auc_is_near_delongs_for_many_patients() -> None:
 def test_numbers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(MedseqError, match="do not fit"):
         class_scores(sure([0, 1], 2), [0], ["a"], ["x", "y"])
+    one_class = [[np.nan, 0.5], [0.2, 0.8]]
+    with pytest.raises(MedseqError, match="not finite"):
+        class_scores(one_class, [0, 0], ["a", "b"], ["x", "y"])
+    for outside in ([0, 2], [-1, 1]):
+        with pytest.raises(MedseqError, match="no indices of 2 classes"):
+            class_scores(sure([0, 1], 2), outside, ["a", "b"], ["x", "y"])
