@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.training.layouts import EACH, find_layout, learns_classes
+from napari_medseq.training.layouts import EACH, find_layout, learns_classes, trees
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -433,3 +433,45 @@ def test_nothing_with_labels_says_what_is_known(tmp_path: Path) -> None:
         find_layout(tmp_path)
     with pytest.raises(SettingsError, match="is not there"):
         find_layout(tmp_path / "none")
+
+
+@pytest.mark.parametrize("place", ["", "sub-{0:03}/anat/", "p{0:03}/"])
+def test_a_tree_of_many_cases_looks_at_each_image_a_few_times(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = 60
+    for k in range(many):
+        touch(tmp_path, *(place.format(k) + f"scan_{k:03}{end}.nii.gz" for end in ("", "_seg")))
+    looks = 0
+
+    def counted(path: Path, root: Path) -> Path:
+        nonlocal looks
+        looks += 1
+        return place_of(path, root)
+
+    place_of = trees._place
+    monkeypatch.setattr(trees, "_place", counted)
+    assert len(find_layout(tmp_path).entries) == many
+    assert looks <= 6 * many  # with each mask looking at each image it would be 60 times as many
+
+
+def test_classes_that_are_the_same_number_keep_their_order(tmp_path: Path) -> None:
+    rows = "".join(f"P{k},a.nii.gz,{word}\n" for k, word in enumerate(["1.00", "0", "1", "1.0", "01", "0.0"]))
+    assert find_layout(table_of_classes(tmp_path, "patient,T1,class\n" + rows)).answers == (
+        "0", "0.0", "01", "1", "1.0", "1.00"
+    )  # fmt: skip
+
+
+def test_t1_within_a_word_is_no_mr(tmp_path: Path) -> None:
+    channels = ["CT1", "contrast1", "PET2", "post-T1", "rT2", "ceT1", "FLAIR", "t1ce"]
+    for k in range(len(channels)):
+        touch(tmp_path, f"imagesTr/a_{k:04}.nii.gz")
+    touch(tmp_path, "labelsTr/a.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {str(k): n for k, n in enumerate(channels)}}))
+    assert find_layout(tmp_path).modalities == dict.fromkeys(channels[3:], "MR")
+
+
+def test_a_pattern_whose_group_takes_no_part_finds_no_patient(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a1.nii.gz", "images/b2.nii.gz", "labels/a1.nii.gz", "labels/b2.nii.gz")
+    with pytest.raises(SettingsError, match="fits not 'b2'"):
+        find_layout(tmp_path, patient="(a)1|b2")

@@ -146,7 +146,9 @@ def _class_names(facts: Mapping[str, object]) -> dict[int, str]:
 
 
 def _modalities(names: Mapping[int, str]) -> dict[str, str]:
+    """DICOM codes of the channels whose names say them; the T1 of "CT1" or "contrast1" is no weighting of MR."""
     codes = {"ct": "CT", "pet": "PT", "pt": "PT"}
+    mr = re.compile(r"mri?\b|(?<![a-z])(?:ce|gd|[rmw])?t[12]|flair|adc|dwi", re.IGNORECASE)
     return {n: code for n in names.values() if (code := codes.get(n.lower())) is not None} | {
-        n: "MR" for n in names.values() if re.search(r"mri?\b|t1|t2|flair|adc|dwi", n, re.IGNORECASE)
+        n: "MR" for n in names.values() if mr.search(n)
     }

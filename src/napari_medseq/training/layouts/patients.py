@@ -35,9 +35,10 @@ def _by_pattern(case: str, pattern: str) -> str:
         match = re.search(pattern, case)
     except re.error as error:
         raise SettingsError(f"patient = {pattern!r} is no regular expression: {error}.") from None
-    if match is None:
+    found = None if match is None else match[1] if match.groups() else match[0]
+    if not found:
         raise SettingsError(f"patient = {pattern!r} fits not {case!r}; it must find the patient in every case's name.")
-    return match[1] if match.groups() else match[0]
+    return found
 
 
 def _by_names(cases: Sequence[str]) -> tuple[dict[str, str], list[str]]:

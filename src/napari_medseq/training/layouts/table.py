@@ -151,9 +151,9 @@ def _entries(table: _Table, truth: str) -> list[Entry]:
 
 
 def _in_order(words: set[str]) -> tuple[str, ...]:
-    """Classes by number where all are numbers, else by name."""
+    """Classes by number where all are numbers, else by name; "1" and "1.0" in the same order in every run."""
     try:
-        return tuple(sorted(words, key=float))
+        return tuple(sorted(sorted(words), key=float))
     except ValueError:
         return tuple(sorted(words))
 

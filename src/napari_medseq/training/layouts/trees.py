@@ -6,7 +6,7 @@ Labels are one file per image, or a folder with one file per structure (as Total
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -27,18 +27,20 @@ def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None
     everything = _all_files(folder)
     inside = {p: p.relative_to(folder) for p in everything}  # what the folder itself is called says nothing
     truths = [p for p in everything if (fnmatchcase(stem(p), labels) if labels else names_labels(inside[p]))]
-    images = [p for p in everything if p not in set(truths) and not names_labels(inside[p])]
+    of_truths = set(truths)
+    images = [p for p in everything if p not in of_truths and not names_labels(inside[p])]
     if labels is None and channels is None and (several := _structures(folder, truths, images)) is not None:
         return several
+    known = _Images(images, folder)
     entries: list[Entry] = []
     doubts: list[str] = []
     used: list[str] = []
     for truth in truths:
-        chosen = _images_of(truth, images, folder, channels)
+        chosen = _images_of(truth, known, channels)
         if not chosen:
             doubts.append(f"{truth.relative_to(folder)} has no image that can be told to be its own")
             continue
-        doubts += _several(truth, images, folder, chosen) if channels is None else []
+        doubts += _several(truth, known, folder, chosen) if channels is None else []
         used += [c for c in chosen if c not in used]
         entries.append(
             Entry(
@@ -132,17 +134,46 @@ def _case(truth: Path, folder: Path) -> str:
     return "/".join(inside if alone else [*inside, name])
 
 
-def _images_of(
-    truth: Path, images: Sequence[Path], folder: Path, channels: Mapping[str, str] | None
-) -> dict[str, Path]:
+class _Images:
+    """The images of a tree, put in order once, so that thousands of labels need not each look at thousands of images."""
+
+    def __init__(self, images: Sequence[Path], root: Path) -> None:
+        self._root = root
+        self._groups: dict[Path | tuple[str, ...], list[Path]] = defaultdict(list)
+        self._called: dict[tuple[Path | tuple[str, ...], str], list[Path]] = defaultdict(list)
+        for path in images:
+            groups: list[Path | tuple[str, ...]] = [_place(path, root)]
+            if bids := _bids(path):
+                groups.append(bids)
+            for group in groups:
+                self._groups[group].append(path)
+                for name in {stem(path).lower(), core_of_image(stem(path))}:
+                    self._called[group, name].append(path)
+
+    def near(self, truth: Path) -> Sequence[Path]:
+        """The images of the folder of its case; without any, those of its BIDS subject and session."""
+        return self._groups.get(self._group(truth), ())
+
+    def called(self, truth: Path, name: str) -> Sequence[Path]:
+        """Those near it of this name, with or without a word that says image."""
+        return self._called.get((self._group(truth), name), ())
+
+    def of_subject(self, truth: Path) -> Sequence[Path]:
+        """The images of its BIDS subject and session."""
+        return self._groups.get(_bids(truth), ())
+
+    def _group(self, truth: Path) -> Path | tuple[str, ...]:
+        place = _place(truth, self._root)
+        return place if place in self._groups else _bids(truth)
+
+
+def _images_of(truth: Path, images: _Images, channels: Mapping[str, str] | None) -> dict[str, Path]:
     """The image, or the channels, that labels lie on."""
-    near = [p for p in images if _place(p, folder) == _place(truth, folder)]
-    if not near:
-        near = [p for p in images if _bids(p) and _bids(p) == _bids(truth)]
+    near = images.near(truth)
     if channels is not None:
         return {n: q[0] for n, pattern in channels.items() if (q := [p for p in near if fnmatchcase(stem(p), pattern)])}
     core = core_of_labels(stem(truth))
-    named = [p for p in near if core in (stem(p).lower(), core_of_image(stem(p)))] or _before(core, near)
+    named = images.called(truth, core) or _before(truth, core, images)
     if named or len(near) == 1:
         return {"image": (named or near)[0]}
     label_files = [
@@ -156,10 +187,14 @@ def _images_of(
     return chosen
 
 
-def _before(core: str, images: Sequence[Path]) -> list[Path]:
+def _before(truth: Path, core: str, images: _Images) -> list[Path]:
     """The image with whose name that of the labels begins (``case1_liver`` and ``case1``), the longest first."""
-    begins = [p for p in images if re.match(rf"{re.escape(stem(p).lower())}[-_. ]", core)]
-    return sorted(begins, key=lambda p: -len(stem(p)))[:1]
+    for mark in reversed(list(re.finditer(r"[-_. ]", core))):
+        name = core[: mark.start()]
+        begins = [p for p in images.called(truth, name) if stem(p).lower() == name]
+        if begins:
+            return begins[:1]
+    return []
 
 
 def _of_same_run(truth: Path, images: Sequence[Path]) -> list[Path]:
@@ -173,12 +208,11 @@ def _entities(path: Path) -> dict[str, str]:
     return {k: v.lstrip("0") or "0" for k, v in re.findall(r"(?:^|_)([a-z]+)-([A-Za-z0-9+]+)", stem(path))}
 
 
-def _several(truth: Path, images: Sequence[Path], folder: Path, chosen: Mapping[str, Path]) -> list[str]:
+def _several(truth: Path, images: _Images, folder: Path, chosen: Mapping[str, Path]) -> list[str]:
     """A doubt for each channel that more than one image could be."""
     if len(chosen) == 1 and "image" in chosen:
         return []
-    near = [p for p in images if _bids(p) == _bids(truth)] if _bids(truth) else []
-    alike = Counter(_suffix(p) for p in _of_same_run(truth, near))
+    alike = Counter(_suffix(p) for p in _of_same_run(truth, images.of_subject(truth)))
     return [
         f"{truth.relative_to(folder)}: {alike[name]} images are called {name}; {path.name} is taken"
         for name, path in chosen.items()
@@ -191,10 +225,13 @@ def _structures(folder: Path, truths: Sequence[Path], images: Sequence[Path]) ->
     by_folder: dict[Path, list[Path]] = {}
     for truth in truths:
         by_folder.setdefault(truth.parent, []).append(truth)
+    beside: dict[Path, list[Path]] = {}
+    for image in images:
+        beside.setdefault(image.parent, []).append(image)
     seen = Counter(stem(p) for p in truths)
     cases = []
     for place, masks in by_folder.items():
-        own = [p for p in images if p.parent == place.parent]
+        own = beside.get(place.parent, [])
         if not is_plain(place.name) or len(masks) < 2 or len(own) != 1:
             return None
         cases.append((own[0], sorted(masks)))
