@@ -43,6 +43,15 @@ def is_large(size: int, beside: int = 0) -> bool:
     return free is not None and size + beside > LARGE * (free + beside)
 
 
+def is_too_much(size: int) -> bool:
+    """Whether so many bytes fit neither into the memory that is free nor beside it into the swap space.
+
+    Systems promise memory that they do not have and end the process that uses it, so this is asked before it is filled.
+    """
+    free = available_bytes() if size >= WORTH_SAYING else None
+    return free is not None and size > free + (_system("SwapFree:") or 0)
+
+
 def zeros(shape: Sequence[int], dtype: np.dtype[Number] | type[Number], *, beside: int = 0) -> NDArray[Number]:
     """An array of zeros; a large one in a temporary file without a name, of which the system keeps in memory what there is room for.
 
@@ -86,12 +95,21 @@ def warn_if_short(
         )
 
 
-def _system() -> int | None:
+def _system(field: str = "MemAvailable:") -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
+        return _elsewhere(field)
+    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith(field)), None)
+
+
+def _elsewhere(field: str) -> int | None:
+    """The same on systems other than Linux, where psutil is installed (the extras `all` and `cluster` have it)."""
+    try:
+        import psutil
+    except ImportError:
         return None
-    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")), None)
+    return int(psutil.swap_memory().free if field == "SwapFree:" else psutil.virtual_memory().available)
 
 
 def _control_group() -> int | None:

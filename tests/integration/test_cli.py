@@ -331,3 +331,22 @@ def test_retest_of_a_result_is_kept_with_it(
     assert "real_change" in (tmp_path / "r" / "lesions.csv").read_text()
     assert "no visit 9" in command("retest", tmp_path / "r", "-m", bright_bundle, "--visit", "9").last
     assert command("retest", ball_study).status == 1
+
+
+def test_a_series_larger_than_the_memory_is_segmented_frame_by_frame(
+    command: Any, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.stack([ball_image(visit)[0].T for visit in (0, 1)])
+    series = ms.ImageSequence(frames, ("t", "z", "y", "x"), AFFINES[0], times=np.arange(2.0), modality="MR", name="T1post")
+    scan = ms.write(series, tmp_path / "in" / "T1post.nii")
+    whole = ms.segment(ms.read(scan)[0], tiny_bundle)
+    monkeypatch.setattr("napari_medseq.io.formats.raw._BIG", 0)
+    monkeypatch.setattr("napari_medseq.memory.is_too_much", lambda size: size >= frames.nbytes)
+    for where, out in ((scan, tmp_path / "l.nii.gz"), (scan.parent, tmp_path / "out")):
+        ran = command("segment", where, "-m", tiny_bundle, "-o", out, "--force")
+        assert ran.status == 0, ran.err
+    for written in (tmp_path / "l.nii.gz", tmp_path / "out" / "T1post.nii.gz"):
+        np.testing.assert_array_equal(ms.read(written, kind="labels")[0].data, whole.labels.data)
+    ran = command("segment", scan, "-m", tiny_bundle, "-o", tmp_path / "l.nii.gz", "--force")
+    voxels = np.count_nonzero(np.asarray(whole.labels.data))
+    assert f"lesion: {voxels * 12 / 1000 / 2:.2f} mL (mean of 2 frames)" in ran.out

@@ -135,10 +135,18 @@ def test_want_of_memory_is_said_before_the_patient_is_started(
 
 
 def test_a_dry_run_says_what_a_patient_needs(
-    ball_study: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ball_study: Path,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)  # the base installation does not have it
     call = ["cohort", str(ball_study), "-m", str(tiny_bundle), "--dry-run", "-o", str(tmp_path / "out")]
     assert cli.main([*call, "--json"]) == 0
     assert 1.5 < json.loads(capsys.readouterr().out)["peak_gb"] < 1.7
     assert cli.main(call) == 0
     assert "memory that a patient takes at most: about 1.5 GB" in capsys.readouterr().out
+    monkeypatch.setattr("napari_medseq.memory.available_bytes", lambda: None)
+    assert cli.main(call) == 0
+    assert "what is free is unknown" in capsys.readouterr().out

@@ -129,12 +129,13 @@ def _dry_run(args: argparse.Namespace, studies: str | list[str]) -> int:
         force=args.force,
     )
     memory = "unknown" if estimate.peak_gb is None else f"about {estimate.peak_gb:.1f} GB"
+    free = "what is free is unknown" if estimate.available_gb is None else f"{estimate.available_gb:.1f} GB are free"
     time = "unknown until a patient is done" if estimate.seconds is None else f"about {duration(estimate.seconds)}"
     text = (
         f"{estimate.patients} patients, {estimate.with_result} with a result (kept if nothing has changed)\n"
         f"{estimate.workers} at a time; time: {time}\n"
         f"largest image looked at: {estimate.largest_voxels / 1e6:.1f} million voxels\n"
-        f"memory that a patient takes at most: {memory}; {estimate.available_gb:.1f} GB are free"
+        f"memory that a patient takes at most: {memory}; {free}"
     )
     common.answer(args, asdict(estimate), text)
     return 0

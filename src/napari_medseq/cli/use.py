@@ -86,7 +86,9 @@ def _chosen(args: argparse.Namespace, model: Any) -> Any:
     import napari_medseq as ms
     from napari_medseq.models.choosing import choose_image
 
-    return choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
+    return choose_image(
+        ms.read(args.path, lazy="auto"), model.info, series=args.series, where=args.path, force=args.force
+    )
 
 
 def _segment(args: argparse.Namespace) -> int:
@@ -119,8 +121,9 @@ def _segment(args: argparse.Namespace) -> int:
         written[output] = str(ms.write(getattr(segmentation, output), getattr(args, output)))
     volumes = volumes_ml(segmentation.labels)
     facts = {"image": first.name, "model": segmentation.model, "written": written, "volume_ml": volumes}
+    mean = f" (mean of {first.size('t')} frames)" if segmentation.labels.is_dynamic else ""
     text = "\n".join(
-        [*(f"{name}: {ml:.2f} mL" for name, ml in volumes.items()), *(f"{k}: {v}" for k, v in written.items())]
+        [*(f"{name}: {ml:.2f} mL{mean}" for name, ml in volumes.items()), *(f"{k}: {v}" for k, v in written.items())]
     )
     common.answer(args, facts, text)
     return 0

@@ -38,7 +38,8 @@ class CohortEstimate:
         Voxels of the largest image in the studies whose headers were read.
     peak_gb : float or None
         Memory that the most demanding of these studies needs, including the programs; None if none could be read.
-    available_gb : float
+    available_gb : float or None
+        Memory that is free; None if the system does not tell.
     """
 
     patients: int
@@ -48,7 +49,7 @@ class CohortEstimate:
     workers: int
     largest_voxels: int
     peak_gb: float | None
-    available_gb: float
+    available_gb: float | None
 
 
 def estimate_cohort(

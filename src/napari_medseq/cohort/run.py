@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_medseq import files, models, pipeline
+from napari_medseq import files, memory, models, pipeline
 from napari_medseq.cohort.limits import Limits
 from napari_medseq.cohort.patient import Job, Options, Row, do_patient, empty_row
 from napari_medseq.cohort.patients import RESERVED, Patient, Studies, find_patients
@@ -254,16 +254,14 @@ def local_workers(device: str = "auto") -> int:
     allows."""
     if device.startswith(("cuda", "mps")):
         return 1
-    return max(1, min(os.cpu_count() or 1, int(available_gb() // PROGRAMS_GB)))
+    processors, free = os.cpu_count() or 1, available_gb()
+    return processors if free is None else max(1, min(processors, int(free // PROGRAMS_GB)))
 
 
-def available_gb() -> float:
-    """Free memory in GB; unlimited if the system does not tell."""
-    try:
-        import psutil
-    except ImportError:
-        return float("inf")
-    return float(psutil.virtual_memory().available) / 1e9
+def available_gb() -> float | None:
+    """Free memory in GB; None if the system does not tell."""
+    free = memory.available_bytes()
+    return None if free is None else free / 1e9
 
 
 class _Count:

@@ -8,6 +8,7 @@ in the folder itself, hold the images of one case. For a model of frames numbere
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,11 +168,12 @@ def segment_folder(
 
 
 def volumes_ml(labels: ImageSequence) -> dict[str, float]:
-    """Class name to mL, over all frames."""
-    counts = np.bincount(np.asarray(labels.data).ravel())
-    ml = voxel_volume_mm3(labels.affine) / 1000
-    names = labels.label_names
-    return {names.get(v, str(v)): float(counts[v] * ml if v < len(counts) else 0.0) for v in sorted({*names} - {0})}
+    """Class name to mL; of a series the mean over its frames."""
+    counts: Counter[int] = Counter()
+    for block in labels.data:  # block by block: counting makes 64-bit numbers of the voxels
+        counts.update(dict(enumerate(np.bincount(np.asarray(block).ravel()).tolist())))
+    ml = voxel_volume_mm3(labels.affine) / 1000 / (labels.size("t") if labels.is_dynamic else 1)
+    return {labels.label_names[value]: float(counts[value] * ml) for value in sorted({*labels.label_names} - {0})}
 
 
 def _images(case: Case, model: Model, series: Series, force: bool) -> ImageSequence | dict[str, ImageSequence]:
@@ -179,9 +181,9 @@ def _images(case: Case, model: Model, series: Series, force: bool) -> ImageSeque
     names = model.info.channels
     if len(names) > 1 and set(case.files) <= set(range(len(names))) and len(case.files) > 1:
         return {names[k]: _only(path) for k, path in sorted(case.files.items())}
-    sequences: Sequence[ImageSequence] = [s for path in case.files.values() for s in io.read(path)]
+    sequences: Sequence[ImageSequence] = [s for path in case.files.values() for s in io.read(path, lazy="auto")]
     return choose_image(sequences, model.info, series=series, where=case.name, force=force)
 
 
 def _only(path: Path) -> ImageSequence:
-    return io.read(path, kind="image")[0]
+    return io.read(path, kind="image", lazy="auto")[0]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import napari_medseq as ms
+from napari_medseq import memory
 from napari_medseq.errors import ReadError
 from tests.unit.io import dicoms
 
@@ -87,3 +88,27 @@ def test_a_picture_that_its_bytes_cannot_hold_is_refused(tmp_path: Path) -> None
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(ReadError, match="cannot hold"):
         ms.read(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha", "list.mhd", "dicom"])
+def test_voxels_that_do_not_fit_in_memory_are_refused_before_they_are_read(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system would end the process in the middle, without a word."""
+    path = tmp_path / f"scan{ending}"
+    image = ms.ImageSequence(np.ones((4, 5, 6), np.int16), ("z", "y", "x"), np.diag([1.0, 1.0, 2.0, 1.0]), modality="MR")
+    if ending == "dicom":
+        dicoms.series(path, [(0, 0, 3.0 * k) for k in range(3)])
+    elif ending == "list.mhd":
+        for name in "ab":
+            (tmp_path / name).write_bytes(bytes(60))
+        path.write_text("NDims = 3\nDimSize = 5 6 2\nElementType = MET_SHORT\nElementDataFile = LIST\na\nb\n")
+    else:
+        ms.write(image, path)
+    monkeypatch.setattr(memory, "WORTH_SAYING", 0)
+    monkeypatch.setattr(memory, "_system", {"MemAvailable:": 40, "SwapFree:": 30}.get)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 40)
+    with pytest.raises(ReadError, match=r"do not fit in the memory that is free; .*lazy=True"):
+        ms.read(path)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 20)
+    assert ms.read(path)

@@ -26,7 +26,7 @@ from napari_medseq.io.dicom.identity import separated
 from napari_medseq.io.dicom.privacy import pseudonym, without_identifiers
 from napari_medseq.io.dicom.stacks import Stack, stack
 from napari_medseq.io.dicom.values import integer, number, text, texts
-from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, lazily
+from napari_medseq.io.formats.raw import Laziness, empty, is_wanted_lazy, lazily
 from napari_medseq.io.notes import collect_failures
 from napari_medseq.io.parallel import in_threads
 from napari_medseq.io.placing import place
@@ -276,10 +276,7 @@ def slice_axis_of(stack: Stack) -> str | None:
 
 
 def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callable[[str], None]) -> NDArray[np.generic]:
-    try:
-        out = np.empty(source.shape, source.dtype)
-    except (MemoryError, ValueError) as error:
-        raise ReadError(f"{source.shape} voxels do not fit in memory; open it with lazy=True.") from error
+    out = empty(source.shape, source.dtype, f"{name}: ")
     failed: list[str] = []
     blank: list[tuple[int, int]] = []
     places = [(t, z) for t in range(source.shape[0]) for z in range(source.shape[1])]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import label_names
-from napari_medseq.io.formats.raw import Laziness, block, lazy_packed, load_packed, on_demand
+from napari_medseq.io.formats.raw import Laziness, block, empty, lazy_packed, load_packed, on_demand
 from napari_medseq.sequence import Voxels
 
 _TYPES = {
@@ -226,7 +226,7 @@ def load(header: Header, *, lazy: Laziness = False) -> Voxels:
         return _part(header, header.files[0], shape, lazy)
     frame_shape = (1, *shape[1:])
     if lazy is not True:
-        out = np.empty(shape, header.dtype.newbyteorder("="))
+        out = empty(shape, header.dtype.newbyteorder("="), f"{header.path}: ")
         for k, file in enumerate(header.files):
             out[k] = _part(header, file, frame_shape, False)[0]
         return out

@@ -5,6 +5,7 @@ Used by every format whose voxels lie as one block behind a header (NIfTI, NRRD,
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import zlib
@@ -16,6 +17,7 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from napari_medseq import memory
 from napari_medseq.errors import ReadError, WriteError
 from napari_medseq.io.formats.packing import cannot_hold
 from napari_medseq.progress import Cancelled, check
@@ -78,6 +80,38 @@ def check_size(path: str | Path, promised: int, offset: int = 0) -> None:
         )
 
 
+def empty(
+    shape: tuple[int, ...], dtype: np.dtype[np.generic], where: str = "", *, packed: bool = False
+) -> NDArray[np.generic]:
+    """An array to read voxels into.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+    where : str
+        Beginning of the message.
+    packed : bool
+        The voxels are compressed, so that no part of them can be read alone.
+
+    Raises
+    ------
+    ReadError
+        If the memory that is free does not suffice.
+    """
+    byte_count = math.prod(shape) * dtype.itemsize
+    try:
+        if memory.is_too_much(byte_count):
+            raise MemoryError
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError) as error:
+        unpacked = "save it without compression and " if packed else ""
+        raise ReadError(
+            f"{where}{byte_count / 2**30:,.1f} GB of voxels do not fit in the memory that is free; close other programs, or "
+            f"{unpacked}open it in napari or with ms.read(..., lazy=True), which read the parts that are looked at."
+        ) from error
+
+
 def load_block(
     path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...], cancelled: Cancelled | None = None
 ) -> NDArray[np.generic]:
@@ -91,12 +125,7 @@ def load_block(
     dtype = np.dtype(dtype)
     byte_count = int(np.prod(shape, dtype=object)) * dtype.itemsize
     check_size(path, byte_count, offset)
-    try:
-        array = np.empty(shape, dtype)
-    except (MemoryError, ValueError) as error:
-        raise ReadError(
-            f"{path}: {byte_count:,} bytes of voxels do not fit in memory; open it with lazy=True."
-        ) from error
+    array = empty(shape, dtype, f"{path}: ", packed=is_gzip(path))
     target = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
     if is_gzip(path):
         _gunzip_into(path, offset, target, cancelled)
@@ -121,7 +150,7 @@ def load_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[in
     ReadError
         If the stream cannot hold them, is cut or damaged.
     """
-    array = np.empty(shape, _checked_packed(path, offset, dtype, shape))
+    array = empty(shape, _checked_packed(path, offset, dtype, shape), f"{path}: ", packed=True)
     _gunzip_into(path, 0, memoryview(array.reshape(-1).view(np.uint8).data), offset=offset)
     return native(array)
 
