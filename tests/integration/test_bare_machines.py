@@ -88,11 +88,16 @@ def test_files_are_read_where_neither_a_home_nor_a_network_is(
     assert "pseudonyms differ from run to run" in done.stderr
 
 
-def test_names_in_an_alphabet_that_the_locale_lacks_are_named_with_the_remedy(tmp_path: Path) -> None:
+def test_names_in_an_alphabet_that_the_locale_lacks_are_named_with_the_remedy(scans: Path, tmp_path: Path) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = command("doctor", "--json", env=environment(tmp_path, **ascii_only))
     assert done.returncode == 0, done.stderr
     assert sum("set PYTHONUTF8=1" in sentence for sentence in json.loads(done.stdout)["troubles"]) == 1
+    # and letters that the output lacks are printed as their codes, in JSON as JSON has them
+    done = command("info", str(scans), env=environment(tmp_path, **ascii_only))
+    assert (done.returncode, r"6\xd75\xd73" in done.stdout) == (0, True), done.stderr
+    done = command("info", str(scans), "--json", env=environment(tmp_path, **ascii_only))
+    assert len(json.loads(done.stdout)["series"]) == 1, done.stderr
 
 
 def test_without_a_home_at_all(tmp_path: Path, scans: Path) -> None:

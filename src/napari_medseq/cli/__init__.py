@@ -7,6 +7,7 @@ go to stdout, everything else to stderr. Nothing heavy is imported before a subc
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -55,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status; the console script ``napari-medseq``."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where the output's encoding lacks a letter, its code is printed
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = parser().parse_args(arguments)
     with _told_on_stderr():
         try:

@@ -174,7 +174,8 @@ def bar() -> Progress | None:
 
 def answer(args: argparse.Namespace, facts: Mapping[str, Any] | Sequence[Any], text: str) -> None:
     """Print `facts` as JSON where ``--json`` was given, else `text`."""
-    print(json.dumps(plain(facts), indent=2, ensure_ascii=False) if args.json else printable(text))
+    ascii_only = (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    print(json.dumps(plain(facts), indent=2, ensure_ascii=ascii_only) if args.json else printable(text))
 
 
 def printable(text: str) -> str:
