@@ -337,7 +337,9 @@ def test_a_series_larger_than_the_memory_is_segmented_frame_by_frame(
     command: Any, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = np.stack([ball_image(visit)[0].T for visit in (0, 1)])
-    series = ms.ImageSequence(frames, ("t", "z", "y", "x"), AFFINES[0], times=np.arange(2.0), modality="MR", name="T1post")
+    series = ms.ImageSequence(
+        frames, ("t", "z", "y", "x"), AFFINES[0], times=np.arange(2.0), modality="MR", name="T1post"
+    )
     scan = ms.write(series, tmp_path / "in" / "T1post.nii")
     whole = ms.segment(ms.read(scan)[0], tiny_bundle)
     monkeypatch.setattr("napari_medseq.io.formats.raw._BIG", 0)

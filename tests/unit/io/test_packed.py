@@ -96,7 +96,9 @@ def test_voxels_that_do_not_fit_in_memory_are_refused_before_they_are_read(
 ) -> None:
     """The system would end the process in the middle, without a word."""
     path = tmp_path / f"scan{ending}"
-    image = ms.ImageSequence(np.ones((4, 5, 6), np.int16), ("z", "y", "x"), np.diag([1.0, 1.0, 2.0, 1.0]), modality="MR")
+    image = ms.ImageSequence(
+        np.ones((4, 5, 6), np.int16), ("z", "y", "x"), np.diag([1.0, 1.0, 2.0, 1.0]), modality="MR"
+    )
     if ending == "dicom":
         dicoms.series(path, [(0, 0, 3.0 * k) for k in range(3)])
     elif ending == "list.mhd":
