@@ -4,10 +4,12 @@ another worker."""
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 import tempfile
 import threading
 import time
+import warnings
 import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -22,7 +24,7 @@ from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, get_
 from napari_medseq.cohort.helper import Helper
 from napari_medseq.cohort.limits import Limits
 from napari_medseq.cohort.patient import Job, Row, empty_row
-from napari_medseq.errors import DeviceError, MedseqError, SettingsError
+from napari_medseq.errors import DeviceError, MedseqError, MedseqWarning, SettingsError
 from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, check
 
@@ -140,11 +142,17 @@ def connected(address: str, timeout_s: float = 20.0) -> Iterator[Client]:
         raise SettingsError(
             f"There is no Dask scheduler at {address!r} ({error}); start one with `dask scheduler`."
         ) from None
+    log = logging.getLogger(
+        "distributed.client"
+    )  # of a lost scheduler it prints a traceback; `on_scheduler` says it in a sentence
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     try:
         yield client
     finally:
         with suppress(Exception):
             client.close(timeout=5)
+        log.setLevel(level)
 
 
 class Round:
@@ -291,14 +299,21 @@ def on_scheduler(
                 finally:
                     remaining = current.left
         except (DeviceError, OSError):
-            lost_since = lost_since or time.monotonic()
+            if lost_since is None:
+                lost_since = time.monotonic()
+                warnings.warn(
+                    f"The Dask scheduler at {address} is lost and is waited for, for {limits.patience_s:.0f} s: start it again, and its "
+                    "workers, which end with it.",
+                    MedseqWarning,
+                    stacklevel=2,
+                )
         except SettingsError:
             if lost_since is None:
                 raise
         if remaining and lost_since is not None and time.monotonic() - lost_since > limits.patience_s:
             raise MedseqError(
                 f"The Dask scheduler at {address} was lost after {finished} of {len(jobs)} patients. Their results and the table are "
-                "there; start it again, and call again to do the others."
+                "there; start it again, and its workers, which end with it; then call again to do the others."
             )
         if remaining and lost_since is not None:
             check(cancelled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging.handlers
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ import pytest
 import napari_medseq as ms
 from napari_medseq.cohort.limits import Limits
 from napari_medseq.cohort.patient import Job
-from napari_medseq.errors import SettingsError
+from napari_medseq.errors import MedseqWarning, SettingsError
 from tests.narrowing import some
 from tests.nifti import write_sparse
 
@@ -179,8 +180,12 @@ def test_a_worker_and_then_the_scheduler_are_killed_in_the_middle_and_come_back(
     options: dict[str, Any] = {"register": "none", "reports": False, "patience_s": 90.0}
     out = tmp_path / "out"
 
+    logged = logging.handlers.BufferingHandler(1000)
+    logging.getLogger("distributed.client").addHandler(logged)
+
     def call() -> None:
-        tables.append(ms.run_cohort(three_patients, tiny_bundle, out, cluster=started[0].address, **options))
+        with pytest.warns(MedseqWarning, match="is lost and is waited for, .* start it again, and its workers"):
+            tables.append(ms.run_cohort(three_patients, tiny_bundle, out, cluster=started[0].address, **options))
 
     doing = threading.Thread(target=call)
     doing.start()
@@ -192,6 +197,8 @@ def test_a_worker_and_then_the_scheduler_are_killed_in_the_middle_and_come_back(
     started[0].kill()
     started.append(Cluster(port))
     doing.join(timeout=200)
+    logging.getLogger("distributed.client").removeHandler(logged)
+    assert logged.buffer == []  # no traceback of Dask's between what is said
     assert tables, "it did not come to an end"
     columns = [c for c in SAME if c != "status"]  # what was finished before the scheduler died may be kept
     pd.testing.assert_frame_equal(tables[0][columns], alone[0][columns])
