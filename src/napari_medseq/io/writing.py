@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_medseq import files
+from napari_medseq import files, memory
 from napari_medseq.errors import MedseqError, WriteError
 from napari_medseq.io.formats.raw import storable
 from napari_medseq.io.placing import restored
@@ -51,7 +51,8 @@ def write(
     Raises
     ------
     WriteError
-        If the ending is unknown, the labels do not fit the format, or the disk refuses.
+        If the ending is unknown, the labels do not fit the format, voxels that are still to be read do not fit in memory, or the
+        disk refuses.
 
     Examples
     --------
@@ -79,6 +80,11 @@ def write(
         )
     if ending in (".seg.nrrd", ".dcm") and seq.kind != "labels":
         raise WriteError(f"{target}: {ending} holds labels, but {seq.name} is an image; use .nii.gz, .nrrd or .mha.")
+    if seq.is_lazy and memory.is_too_much(seq.data.nbytes):
+        raise WriteError(
+            f"{target}: {seq.data.nbytes / 2**30:,.1f} GB of voxels are still to be read and do not fit in the memory that is free; write "
+            "the image in parts, such as frame by frame (image.frame(0))."
+        )
     writer = _writer(ending, format)
     with files.replacing(target) as temporary:
         writer(seq, temporary, reference, identifiers)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import napari_medseq as ms
 from napari_medseq import memory
-from napari_medseq.errors import ReadError
+from napari_medseq.errors import ReadError, WriteError
 from tests.unit.io import dicoms
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -112,5 +112,10 @@ def test_voxels_that_do_not_fit_in_memory_are_refused_before_they_are_read(
     monkeypatch.setattr(memory, "available_bytes", lambda: 40)
     with pytest.raises(ReadError, match=r"do not fit in the memory that is free; .*lazy=True"):
         ms.read(path)
+    if ending == ".nii":  # nor are they read to be written
+        (unread,) = ms.read(path, lazy=True)
+        for copy in ("copy.nii", "copy.nrrd", "copy.mha"):
+            with pytest.raises(WriteError, match="frame by frame"):
+                ms.write(unread, tmp_path / copy)
     monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 20)
     assert ms.read(path)
