@@ -10,6 +10,7 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -100,16 +101,14 @@ def empty(
         If the memory that is free does not suffice.
     """
     byte_count = math.prod(shape) * dtype.itemsize
-    try:
-        if memory.is_too_much(byte_count):
-            raise MemoryError
-        return np.empty(shape, dtype)
-    except (MemoryError, ValueError) as error:
-        unpacked = "save it without compression and " if packed else ""
-        raise ReadError(
-            f"{where}{byte_count / 2**30:,.1f} GB of voxels do not fit in the memory that is free; close other programs, or "
-            f"{unpacked}open it in napari or with ms.read(..., lazy=True), which read the parts that are looked at."
-        ) from error
+    if not memory.is_too_much(byte_count):
+        with suppress(MemoryError, ValueError):
+            return np.empty(shape, dtype)
+    unpacked = "save it without compression and " if packed else ""
+    raise ReadError(
+        f"{where}{byte_count / 2**30:,.1f} GB of voxels do not fit in the memory that is free; close other programs, or "
+        f"{unpacked}open it in napari or with ms.read(..., lazy=True), which read the parts that are looked at."
+    )
 
 
 def load_block(
