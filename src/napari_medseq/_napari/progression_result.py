@@ -200,8 +200,9 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
     def _show_plot_first(self) -> None:
         """Show the plot of a result that was not made here; on a low screen it would lie over the table."""
         plot = self._plot
-        undocked = plot is not None and plot.parent() is None and hasattr(self.viewer, "window")
-        if undocked and not self.isHidden() and not plot.is_screen_low:
+        if plot is None or plot.parent() is not None or not hasattr(self.viewer, "window"):
+            return
+        if not self.isHidden() and not plot.is_screen_low:
             self._show_plot()
 
     # -- files ---------------------------------------------------------------------------------------------------------

@@ -246,7 +246,7 @@ def test_auto_maps_a_large_plain_image_instead_of_copying_it(
     from napari_medseq.io.formats import raw
 
     monkeypatch.setattr(raw, "_MAPPED", 1 << 10)
-    voxels = np.random.default_rng(0).integers(-99, 99, (12, 10, 8)).astype(np.int16)
+    voxels = np.random.default_rng(0).integers(1, 99, (12, 10, 8)).astype(np.int16)
     for name in ("a", "a_seg"):
         sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"{name}{ending}"), False)
     (plain,), (mapped,) = ms.read(tmp_path / f"a{ending}"), ms.read(tmp_path / f"a{ending}", lazy="auto")
