@@ -1,16 +1,17 @@
-"""Numbered pictures in a folder (``frames/0001.jpg`` …) are the frames of one sequence, not an image each.
+"""Numbered pictures in a folder are one sequence, not an image each: ``frames/0001.jpg`` … the frames of a video, and grey TIFF files
+(``scan/slice_0001.tif`` …) the slices of a volume, as micro-CT and light-sheet microscopes write them.
 
-Pictures belong together if they lie in one folder, have one size and kind, and their names differ only in a number.
+Pictures belong together if they lie in one folder, have one size and kind, and their names differ only in a number. The numbers of slices
+must also be evenly spaced, without a gap.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,11 +22,9 @@ from napari_medseq.io.formats.reader import Facts
 from napari_medseq.sequence import ImageSequence
 
 Item = TypeVar("Item")
-#: the folder, the name without its number, and the number of a file
-Numbered = tuple[Path, str, int]
 
-#: endings of single pictures, which their sequences have as format
-_FORMATS = ("PNG", "JPG", "JPEG", "BMP")
+#: the axis along which single pictures of a format follow each other
+_ALONG: dict[str, Literal["t", "z"]] = {"PNG": "t", "JPG": "t", "JPEG": "t", "BMP": "t", "TIF": "z", "TIFF": "z"}
 #: endings of files beside frames that describe them
 _BESIDE = (".txt", ".md", ".csv", ".tsv", ".json", ".xml")
 #: fewer numbered pictures may be single images
@@ -34,10 +33,23 @@ _DOUBT = (
     "These pictures were taken for frames of one sequence, by their numbers. They do not state when they were taken: the number in "
     "the name counts as seconds."
 )
+_DOUBT_SLICES = (
+    "These pictures were taken for slices of one volume, by their numbers. They do not state how far apart they lie: as far as their "
+    "pixels."
+)
+
+
+class Numbered(NamedTuple):
+    """The folder of a picture, its name without the number, the axis along which such pictures follow each other, and the number."""
+
+    folder: Path
+    name: str
+    along: Literal["t", "z"]
+    number: int
 
 
 def as_frames(sequences: Sequence[ImageSequence]) -> list[ImageSequence]:
-    """Join numbered pictures into sequences of frames.
+    """Join numbered pictures into sequences of frames or slices.
 
     Parameters
     ----------
@@ -46,18 +58,21 @@ def as_frames(sequences: Sequence[ImageSequence]) -> list[ImageSequence]:
     Returns
     -------
     list of ImageSequence
-        In their order. A sequence of frames has the place of its first picture and the name of its folder; its times are
-        the numbers, in seconds from the first, and it carries a warning. All other sequences are unchanged.
+        In their order. A joined sequence has the place of its first picture and the name of its folder, and carries a warning. The
+        times of frames are the numbers, in seconds from the first; slices lie as far apart as the pixels of a column. All other
+        sequences are unchanged.
     """
     out: list[ImageSequence] = []
     for members in _grouped(sequences, _numbered_picture, lambda seq: (seq.kind, seq.axes, seq.data.shape)):
         if len(members) == 1:
             out += [seq for _, seq in members]
             continue
-        numbers = np.array([number for number, _ in members], dtype=np.float64)
+        numbers = np.array([at.number for at, _ in members if at is not None], dtype=np.float64)
         pictures = [seq for _, seq in members]
-        frames = stack_frames(pictures, numbers - numbers[0], Path(str(pictures[0].meta["source"])).parent.name)
-        out.append(frames.replace(warnings=(*frames.warnings, _DOUBT)))
+        first = members[0][0]
+        assert first is not None  # groups of several hold numbered pictures only
+        joined = stack(pictures, numbers - numbers[0], first.folder.name)
+        out.append(joined.replace(warnings=(*joined.warnings, _DOUBT_SLICES if first.along == "z" else _DOUBT)))
     return out
 
 
@@ -65,28 +80,50 @@ def facts_of_frames(facts: Sequence[Facts]) -> list[Facts]:
     """The facts of files, with those of numbered pictures joined as `as_frames` joins the pictures themselves."""
     out: list[Facts] = []
     for members in _grouped(facts, _numbered_facts, lambda one: (one.kind, one.shape)):
-        first = members[0][1]
-        if len(members) > 1:
-            folder = Path(first.source).parent
-            doubts = dict.fromkeys([w for _, one in members for w in one.warnings] + [_DOUBT])
-            shape = (*first.shape, 1, len(members))
+        at, first = members[0]
+        if at is not None and len(members) > 1:
+            slices = at.along == "z"
+            doubts = dict.fromkeys(
+                [w for _, one in members for w in one.warnings] + [_DOUBT_SLICES if slices else _DOUBT]
+            )
             first = replace(
-                first, name=folder.name, source=str(folder), shape=shape, frames=len(members), warnings=tuple(doubts)
+                first,
+                name=at.folder.name,
+                source=str(at.folder),
+                shape=(*first.shape, len(members)) if slices else (*first.shape, 1, len(members)),
+                spacing_mm=(*first.spacing_mm[:2], first.spacing_mm[1])
+                if slices and first.spacing_mm
+                else first.spacing_mm,
+                frames=None if slices else len(members),
+                warnings=tuple(doubts),
             )
         out.append(first)
     return out
 
 
 def holds_frames(folder: Path) -> bool:
-    """Whether a folder holds numbered pictures only, judged by their names; no file is read."""
-    counts: Counter[tuple[Path, str]] = Counter()
+    """Whether a folder holds numbered pictures only that belong together, judged by their names; no file is read."""
+    groups: dict[Hashable, list[Numbered]] = {}
     for file in walk(folder):
         if file.suffix.lower() not in _BESIDE:
-            numbered = _numbered(file)
-            if numbered is None or file.suffix.upper().lstrip(".") not in _FORMATS:
+            at = _numbered(file)
+            if at is None:
                 return False
-            counts[numbered[:2]] += 1
-    return bool(counts) and min(counts.values()) >= _FEWEST
+            groups.setdefault(at[:3], []).append(at)
+    return bool(groups) and all(_belong_together(group) for group in groups.values())
+
+
+def stack(pictures: Sequence[ImageSequence], times: ArrayLike, name: str) -> ImageSequence:
+    """Single pictures as the slices of a volume where they are grey TIFF files, else as frames (`stack_frames`).
+
+    Slices lie as far apart as the pixels of a column.
+    """
+    frames, first = stack_frames(pictures, times, name), pictures[0]
+    if first.meta.get("format") != "TIFF" or "c" in first.axes:
+        return frames
+    affine = frames.affine.copy()
+    affine[:3, 2] *= np.linalg.norm(affine[:3, 1]) / np.linalg.norm(affine[:3, 2])
+    return frames.replace(axes=("z", *frames.axes[1:]), times=None, affine=affine)
 
 
 def stack_frames(pictures: Sequence[ImageSequence], times: ArrayLike, name: str) -> ImageSequence:
@@ -132,30 +169,37 @@ def stack_frames(pictures: Sequence[ImageSequence], times: ArrayLike, name: str)
 
 def _grouped(
     items: Iterable[Item], numbered: Callable[[Item], Numbered | None], alike: Callable[[Item], Hashable]
-) -> list[list[tuple[int, Item]]]:
-    """Items in groups of frames, by number, in the order of each group's first item; all others are groups of one."""
-    groups: dict[Hashable, list[tuple[int, Item]]] = {}
+) -> list[list[tuple[Numbered | None, Item]]]:
+    """Items in groups of pictures, by number, in the order of each group's first item; all others are groups of one."""
+    groups: dict[Hashable, list[tuple[Numbered | None, Item]]] = {}
     for place, item in enumerate(items):
         at = numbered(item)
-        key: Hashable = place if at is None else (at[:2], alike(item))
-        groups.setdefault(key, []).append((0 if at is None else at[2], item))
-    out: list[list[tuple[int, Item]]] = []
+        key: Hashable = place if at is None else (at[:3], alike(item))
+        groups.setdefault(key, []).append((at, item))
+    out: list[list[tuple[Numbered | None, Item]]] = []
     for members in groups.values():
-        enough = len(members) >= _FEWEST and len({number for number, _ in members}) == len(members)
-        out += [sorted(members, key=lambda one: one[0])] if enough else [[one] for one in members]
+        together = _belong_together([at for at, _ in members if at is not None])
+        out += [sorted(members, key=lambda one: one[0] or ())] if together else [[one] for one in members]
     return out
 
 
+def _belong_together(group: Sequence[Numbered]) -> bool:
+    """Whether pictures whose names differ only in a number are one sequence: enough of them, and of slices none is missing."""
+    numbers = sorted(at.number for at in group)
+    steps = set(np.diff(numbers).tolist())
+    return len(numbers) >= _FEWEST and 0 not in steps and (group[0].along == "t" or len(steps) == 1)
+
+
 def _numbered_picture(seq: ImageSequence) -> Numbered | None:
-    single = seq.meta.get("format") in _FORMATS and "t" not in seq.axes and "z" not in seq.axes
-    return _numbered(Path(str(seq.meta.get("source", "")))) if single else None
+    at = _numbered(Path(str(seq.meta.get("source", ""))))
+    single = seq.meta.get("format") in _ALONG and "t" not in seq.axes and "z" not in seq.axes
+    return at if at is not None and single and (at.along == "t" or "c" not in seq.axes) else None
 
 
 def _numbered_facts(facts: Facts) -> Numbered | None:
-    path = Path(facts.source)
-    return _numbered(path) if path.suffix.upper().lstrip(".") in _FORMATS and facts.frames is None else None
+    return _numbered(Path(facts.source)) if facts.frames is None and len(facts.shape) == 2 else None
 
 
 def _numbered(path: Path) -> Numbered | None:
-    match = re.fullmatch(r"(.*?)(\d+)", path.stem)
-    return None if match is None else (path.parent, match[1], int(match[2]))
+    match, along = re.fullmatch(r"(.*?)(\d+)", path.stem), _ALONG.get(path.suffix.upper().lstrip("."))
+    return None if match is None or along is None else Numbered(path.parent, match[1], along, int(match[2]))

@@ -19,7 +19,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning, unheard
 from napari_medseq.inference.working import Working, grey_channels, stacked_channels, working_volume
 from napari_medseq.io.naming import stem
-from napari_medseq.io.numbered_frames import stack_frames
+from napari_medseq.io.numbered_frames import stack, stack_frames
 from napari_medseq.memory import LARGE, available_bytes, zeros
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
@@ -183,7 +183,7 @@ def _apart(labels: ImageSequence, image: ImageSequence) -> str:
 
 
 def _sequence_of(paths: Sequence[Path], kind: str) -> ImageSequence:
-    """A file's image, or those of several files as frames."""
+    """A file's image, or those of several files as frames or slices."""
     from napari_medseq.io import read
 
     images = [_only(read(p, kind="labels" if kind == "labels" else "image"), p) for p in paths]
@@ -193,7 +193,7 @@ def _sequence_of(paths: Sequence[Path], kind: str) -> ImageSequence:
         ]
     if len(images) == 1:
         return images[0]
-    return stack_frames(images, np.arange(len(images)), paths[0].parent.parent.name)
+    return stack(images, np.arange(len(images)), paths[0].parent.parent.name)
 
 
 def _only(sequences: Sequence[ImageSequence], path: Path) -> ImageSequence:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import napari_medseq as ms
@@ -66,3 +67,35 @@ def test_pictures_of_different_size_are_no_frames(video: Path) -> None:
     one, other = (ms.read(video / "frames" / f"{n}.png")[0] for n in NUMBERS[:2])
     with pytest.raises(ReadError, match="cannot be a frame beside"):
         stack_frames([one, other.replace(data=other.data[:3])], [0, 1], "frames")
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """Four grey TIFF slices of 6 × 8 pixels of 0.5 mm, as a micro-CT writes them."""
+    for n in range(4):
+        picture = np.full((6, 8), 10 * n, np.uint16)
+        tifffile.imwrite(
+            tmp_path / f"rec_{n:04d}.tif", picture, imagej=True, resolution=(2, 2), metadata={"unit": "mm"}
+        )
+    return tmp_path
+
+
+def test_numbered_grey_tiffs_are_the_slices_of_a_volume(scan: Path) -> None:
+    with pytest.warns(ReadWarning, match="taken for slices of one volume"):
+        (volume,) = ms.read(scan)
+    assert (volume.name, volume.axes, volume.data[:, 0, 0].tolist()) == (scan.name, ("z", "y", "x"), [0, 10, 20, 30])
+    assert np.allclose([volume.spacing[a] for a in "zyx"], 0.5)
+    (facts,) = ms.info(scan)["series"]
+    assert (facts["shape"], facts["spacing_mm"], facts.get("frames")) == ([8, 6, 4], [0.5, 0.5, 0.5], None)
+    (visit,) = ms.read_study(scan).visits
+    assert [image.axes for image in visit.images] == [("z", "y", "x")]
+
+
+def test_where_a_slice_is_missing_or_has_colours_each_picture_is_an_image(scan: Path, tmp_path: Path) -> None:
+    (scan / "rec_0002.tif").unlink()
+    assert [image.axes for image in ms.read(scan)] == [("y", "x")] * 3
+    colours = tmp_path / "colours"
+    colours.mkdir()
+    for n in range(3):
+        tifffile.imwrite(colours / f"{n}.tif", np.full((6, 8, 3), (n, 2, 3), np.uint8), photometric="rgb")
+    assert len(ms.read(colours)) == 3
