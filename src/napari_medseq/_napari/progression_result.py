@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -200,10 +201,11 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
     def _show_plot_first(self) -> None:
         """Show the plot of a result that was not made here; on a low screen it would lie over the table."""
         plot = self._plot
-        if plot is None or plot.parent() is not None or not hasattr(self.viewer, "window"):
+        if plot is None or not hasattr(self.viewer, "window"):
             return
-        if not self.isHidden() and not plot.is_screen_low:
-            self._show_plot()
+        with suppress(RuntimeError):  # the window was closed meanwhile
+            if plot.parent() is None and not self.isHidden() and not plot.is_screen_low:
+                self._show_plot()
 
     # -- files ---------------------------------------------------------------------------------------------------------
     def _mark(self, _busy: bool = False) -> None:

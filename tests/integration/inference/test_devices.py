@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,8 +178,7 @@ def test_errors_and_doubts_come_back(cluster: str, tmp_path: Path) -> None:
 
 
 def test_cancelling_reaches_the_worker(cluster: str, tmp_path: Path) -> None:
-    m, seq = model(tmp_path / "m"), blob(shape=(300, 64, 64))
-    began = time.monotonic()
+    m, seq = model(tmp_path / "m"), blob(shape=(600, 64, 64))
     seen: list[int] = []
     with pytest.raises(OperationCancelled):
         ms.segment(
@@ -188,10 +186,9 @@ def test_cancelling_reaches_the_worker(cluster: str, tmp_path: Path) -> None:
             m,
             device=cluster,
             progress=lambda d, *_: seen.append(d),
-            cancelled=lambda: time.monotonic() - began > 0.5,
+            cancelled=lambda: bool(seen),
         )
-    assert time.monotonic() - began < 5
-    assert max(seen, default=0) < 300
+    assert max(seen) < 600
 
 
 def test_what_arrives_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
