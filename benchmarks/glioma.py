@@ -66,7 +66,10 @@ def table_of_paths(path: Path) -> Path:
 
 
 def by_trainer(minutes: float, held_out: Sequence[str], out: Path, plan: Path | None) -> Label:
-    """`ms.train`, on a plan or its own."""
+    """`ms.train`, on a plan or its own; a network that is there is not trained again."""
+    if out.exists():
+        there = ms.load_model(out)
+        return lambda image: ms.segment(image, there, force=True).labels.volume_zyx()
     result = ms.train(
         {"data": str(table_of_paths(out.parent / "files.csv")), "out": str(out), "minutes": minutes, "modality": "MR",
          "hold_out": list(held_out), "classes": {1: "tumour"}, "validation": 0, "clock": "process", "threads": 1,

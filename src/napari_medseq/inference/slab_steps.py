@@ -44,8 +44,11 @@ class SlabSettings(BundleSettings):
         "bfloat16" where the processor has units for it.
     threshold : float
         Probability above which a voxel belongs to the class, if there is only one.
-    min_volume_mm3, keep_largest, fill_holes
+    min_volume_mm3, fill_holes
         As in `InferenceSettings`.
+    keep_largest : bool
+        Keep of each class in a volume one component: that which is largest if each voxel counts by how far its probability lies above
+        one half.
     missing_channels : bool
         Whether the network was trained to do without some of its channels.
     """

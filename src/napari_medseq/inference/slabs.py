@@ -23,6 +23,7 @@ from napari_medseq.inference.prediction import Segmentation, model_names, remove
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps, starts
 from napari_medseq.inference.working import Triple, WorkingGrid, grey_channels, working_volume
+from napari_medseq.masks.islands import number_islands
 from napari_medseq.memory import warn_if_short
 from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
@@ -142,12 +143,15 @@ def _of_volume(
         )
         for k, (m, own) in enumerate(zip(models, settings, strict=True))
     ]
-    made = _Planes.of(options.outputs, [i.stop - i.start for i in inner[1:]])
+    of_one_piece = first_settings.keep_largest and _is_cleaned(grid.image)
+    made = _Planes.of(options.outputs, [i.stop - i.start for i in inner[1:]], certain=of_one_piece)
     for step, of_models in enumerate(zip(*streams, strict=True)):
         p = sum(of_models[1:], of_models[0]) / len(of_models)
         check_finite(p, first, f"step {step + 1} of {grid.image.name}")
         if inner[1].start <= step < inner[1].stop:
             made.add(step - inner[1].start, p[:, inner[2], inner[3]], first_settings.threshold)
+    if of_one_piece:
+        made.keep_surest()
     return _answer(made, grid, models, first_settings, options)
 
 
@@ -160,23 +164,41 @@ def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
 
 @dataclass
 class _Planes:
-    """Labels and maps, which are computed from the probabilities step by step."""
+    """Labels and maps, which are computed from the probabilities step by step.
+
+    `certainty`, where it is there, is how far the probability of a voxel's class lies above one half, 255 for all of it.
+    """
 
     labels: NDArray[np.uint8]
     maps: dict[str, Plane]
+    certainty: NDArray[np.uint8] | None
 
     @classmethod
-    def of(cls, outputs: Sequence[str], shape: Sequence[int]) -> _Planes:
-        maps = [k for k in ("probability", "uncertainty") if k in outputs]
-        return cls(np.zeros(shape, np.uint8), {k: np.zeros(shape, np.float32) for k in maps})
+    def of(cls, outputs: Sequence[str], shape: Sequence[int], *, certain: bool) -> _Planes:
+        maps = {k: np.zeros(shape, np.float32) for k in ("probability", "uncertainty") if k in outputs}
+        return cls(np.zeros(shape, np.uint8), maps, np.zeros(shape, np.uint8) if certain else None)
 
     def add(self, step: int, p: Tensor, threshold: float) -> None:
         self.labels[step] = chosen_labels(p, threshold)
+        if self.certainty is not None:
+            self.certainty[step] = ((p[1:].amax(0) - 0.5) * 510).clamp(0, 255).byte().cpu().numpy()
         if "probability" in self.maps:
             self.maps["probability"][step] = (1 - p[0]).cpu().numpy()
         if "uncertainty" in self.maps:  # entropy, as a share of the largest
             entropy = -(p * p.clamp(1e-12, 1).log()).sum(0) / math.log(len(p))
             self.maps["uncertainty"][step] = entropy.cpu().numpy()
+
+    def keep_surest(self) -> None:
+        """Keep of each class the component whose certainty sums highest, of equals the largest.
+
+        After a short training the largest component may be a false one that the network is little sure of (``benchmarks/glioma.py``).
+        """
+        assert self.certainty is not None
+        for value in (int(v) for v in np.unique(self.labels) if v):
+            mask = self.labels == value
+            pieces = number_islands(mask)[0][mask]  # 1 is the largest
+            surest = np.bincount(pieces, self.certainty[mask])[1:].argmax() + 1
+            self.labels[mask] = np.where(pieces == surest, value, 0)
 
 
 def within_nothing(volume: Plane, window: Triple) -> tuple[Plane, tuple[slice, ...]]:
@@ -249,9 +271,14 @@ def slab_channels(images: Images, model: Model, settings: SlabSettings, force: b
     return [dict(zip(names, exam, strict=True)) for exam in exams(images, model, force=force)]
 
 
+def _is_cleaned(image: ImageSequence) -> bool:
+    """Whether labels of an image are post-processed."""
+    return "z" in image.axes and "t" not in image.axes
+
+
 def _cleaned(labels: NDArray[np.uint8], image: ImageSequence, settings: SlabSettings) -> NDArray[np.uint8]:
     """The labels after post-processing in the whole volume; frames are not post-processed."""
-    if "z" not in image.axes or "t" in image.axes:
+    if not _is_cleaned(image):
         return labels
     if settings.min_volume_mm3 > 0:
         labels = remove_small_objects(labels, settings.min_volume_mm3 / geometry.voxel_volume_mm3(image.affine))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
-from napari_medseq.inference import devices
+from napari_medseq.inference import devices, slabs
 from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps, probabilities_of_steps, starts
 from napari_medseq.models import Model, ModelInfo
 from napari_medseq.models.plain import Plain
@@ -124,3 +126,18 @@ def test_verbs_for_networks_that_go_step_by_step_say_that_it_is_none(slab: Model
     with pytest.raises(ModelError, match=f"slab is a slab network.*{verb} does not know it. [A-Z]"):
         calls[verb]()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_piece_that_is_kept_is_the_surest_not_the_largest(slab: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    seq = blob()
+    p = torch.zeros(2, *seq.data.shape)
+    p[1, :, 2:8, 2:8] = 0.55
+    p[1, :, 20:24, 20:24] = 0.99
+    p[0] = 1 - p[1]
+    own_grid = SimpleNamespace(image=seq, back=lambda values, **_: values)
+    monkeypatch.setattr(slabs, "working_volume", lambda *_: (np.zeros((1, *seq.data.shape), np.float32), own_grid))
+    monkeypatch.setattr(slabs, "probabilities_of_steps", lambda *_: (p[:, k] for k in range(p.shape[1])))
+    of_one_piece = replace(slab, inference={**slab.inference, "keep_largest": True})
+    both, one = (np.asarray(ms.segment(seq, m, device="cpu").labels.data) > 0 for m in (slab, of_one_piece))
+    assert np.array_equal(both, p[1].numpy() > 0.5)
+    assert np.array_equal(one, p[1].numpy() > 0.9)
