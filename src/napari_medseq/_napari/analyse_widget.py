@@ -27,6 +27,7 @@ from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
+from napari_medseq.models.info import takes_colours
 from napari_medseq.preprocessing import preprocess
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
@@ -105,7 +106,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
 
     def _model_changed(self) -> None:
         info = self.model.info
-        channels = list(info.channels) if info is not None and len(info.channels) > 1 else []
+        channels = [] if info is None or len(info.channels) == 1 or takes_colours(info) else list(info.channels)
         several = bool(channels)
         if list(self._channels) != channels:
             while self.channel_form.rowCount():
