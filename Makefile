@@ -142,4 +142,4 @@ constraints: $(TEST_STAMP)
 	sh tools/constraints.sh $(BIN)/python
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-pyqt6 .venv-wheel dist runs site docs/gallery .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .cache .venv-lowest .venv-pyqt6 .venv-wheel dist runs site docs/gallery .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
