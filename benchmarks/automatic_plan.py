@@ -27,7 +27,7 @@ from napari_medseq.evaluation import paired
 from napari_medseq.record import read_json
 from napari_medseq.sequence import ImageSequence, affine_from
 from napari_medseq.training.fingerprint import Fingerprint
-from napari_medseq.training.plan import make_plan, read_plan
+from napari_medseq.training.plan import Plan, make_plan
 
 LEARN, JUDGE = 16, 8
 HERE = Path(__file__).parent
@@ -131,7 +131,7 @@ def main() -> None:
                 plan = make_plan(as_before(facts, args.what), seconds=60 * args.minutes)
                 config["plan"] = str(plan.save(folder / "before.yaml"))
             result = ms.train(config)
-            plan = read_plan(folder / f"{arm}.run" / "plan.yaml")
+            plan = Plan.read(folder / f"{arm}.run" / "plan.yaml")
             spacing[arm] = "×".join("own" if v is None else f"{v:.3g}" for v in plan.spacing_mm)
             dice[arm] = []
             for image, truth in judges:

@@ -28,7 +28,7 @@ import napari_medseq as ms
 from napari_medseq import files
 from napari_medseq.evaluation import intervals
 from napari_medseq.training import splits
-from napari_medseq.training.plan import read_plan
+from napari_medseq.training.plan import Plan
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data")) / "glioma-flair"
@@ -90,7 +90,7 @@ def by_monai(rival: dynunet.Rival, minutes: float, held_out: Sequence[str]) -> L
 
 def with_recurrence(plan: Path, out: Path) -> Path:
     """A plan with a recurrence at all levels but the finest."""
-    made = read_plan(plan)
+    made = Plan.read(plan)
     made.model_copy(update={"mix_levels": tuple(range(1, len(made.widths)))}).save(out)
     return out
 

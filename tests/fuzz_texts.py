@@ -27,7 +27,7 @@ from napari_medseq import preprocessing, record
 from napari_medseq.cohort.patients import find_patients
 from napari_medseq.io.sessions import read_sessions
 from napari_medseq.training.config import read_config
-from napari_medseq.training.plan import make_plan, read_plan
+from napari_medseq.training.plan import Plan, make_plan
 from napari_medseq.training.tables import read_rows
 from napari_medseq.yaml_text import read_settings
 from tests.fuzz_headers import SLOW, bound_memory, command, damaged, report
@@ -105,7 +105,7 @@ def corpus(folder: Path) -> dict[str, Part]:
         "recipe, JSON": Part("recipe.json", "", preprocessing.load),
         "settings": Part("settings.yaml", "", read_settings),
         "training": Part("training.yaml", "", read_config),
-        "plan": Part("plan.yaml", "", read_plan),
+        "plan": Part("plan.yaml", "", Plan.read),
         "table of patients": Part("patients", "patients.csv", lambda p: find_patients(p / "patients.csv")),
         "table of visits": Part("patient", "sessions.tsv", lambda p: read_sessions(p, of_session=False)),
         "table of classes": Part("classes.csv", "", lambda p: read_rows(p, ("patient", "class"))),

@@ -31,7 +31,7 @@ from napari_medseq.training.budget import SPARE, Budget, threads
 from napari_medseq.training.fingerprint import Fingerprint
 from napari_medseq.training.judging import choose_judges, patient_scores, seconds_to_judge
 from napari_medseq.training.layouts import Entry, Layout, find_layout
-from napari_medseq.training.plan import Plan, bfloat16_pays, make_plan, read_plan
+from napari_medseq.training.plan import Plan, bfloat16_pays, make_plan
 from napari_medseq.training.prepared import Decoded, measured, slab_cases
 from napari_medseq.training.slab_loop import WARM_UP, Course, SlabLoop, fit_slabs
 from napari_medseq.training.slab_windows import SlabCase, SlabWindows
@@ -289,15 +289,12 @@ def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
     """The plan of the config, else that of an interrupted run, else a new one; the config's own settings replace its
     values."""
     if c.plan is not None:
-        plan = _for_this_processor(c, read_plan(Path(c.plan)))
+        plan = _for_this_processor(c, Plan.read(Path(c.plan)))
     elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
-        plan = read_plan(run / "plan.yaml")
+        plan = Plan.read(run / "plan.yaml")
     else:
         plan = make()
-    if not c.settings:
-        return plan
-    reasons = {**plan.reasons, **dict.fromkeys(c.settings, "as the settings say")}
-    return checked(Plan, {**plan.model_dump(), **c.settings, "reasons": reasons}, where="settings")
+    return plan.overruled(c.settings)
 
 
 def _mixed(entries: Sequence[Entry], judges: Collection[str], seed: int) -> list[Entry]:

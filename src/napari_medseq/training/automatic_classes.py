@@ -24,7 +24,7 @@ from napari_medseq.training.automatic import layout_of, learning_device
 from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.budget import Budget, threads
 from napari_medseq.training.cases import Case
-from napari_medseq.training.class_plan import ClassPlan, make_class_plan, read_class_plan
+from napari_medseq.training.class_plan import ClassPlan, make_class_plan
 from napari_medseq.training.exams import Survey, exam_cases, survey
 from napari_medseq.training.layouts import Layout
 from napari_medseq.training.loop import fit
@@ -174,9 +174,9 @@ def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> ClassPlan
     """
     run = _part(c, 1).run_folder
     if c.plan is not None:
-        plan = read_class_plan(Path(c.plan))
+        plan = ClassPlan.read(Path(c.plan))
     elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
-        plan = read_class_plan(run / "plan.yaml")
+        plan = ClassPlan.read(run / "plan.yaml")
     else:
         exams = {a: sum(e.answer == a for e in layout.entries) for a in layout.answers}
         seconds = 60 * c.minutes / max(1, c.folds)
@@ -193,10 +193,7 @@ def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> ClassPlan
                 f"The plan is for the {what} {', '.join(planned)}, but the data have {', '.join(present)}; a plan is for data of the same "
                 f"{what}. Remove {run} or choose another out to begin anew."
             )
-    if not c.settings:
-        return plan
-    reasons = {**plan.reasons, **dict.fromkeys(c.settings, "as the settings say")}
-    return checked(ClassPlan, {**plan.model_dump(), **c.settings, "reasons": reasons}, where="settings")
+    return plan.overruled(c.settings)
 
 
 def _part(c: AutoConfig, k: int) -> AutoConfig:

@@ -6,14 +6,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from napari_medseq.models.plain import Definition
-from napari_medseq.settings import checked
 from napari_medseq.training.plan_file import PlanFile
 
 _VOXELS_PER_SECOND = 1_000_000.0  # learned per second and core by the network of the plan (1.5 million were measured)
@@ -96,19 +94,6 @@ class ClassPlan(PlanFile):
             "dimensions": 3 if self.slices > 1 else 2,
             "target": "exclusive",
         }
-
-
-def read_class_plan(path: Path) -> ClassPlan:
-    """A plan from its YAML file.
-
-    Raises
-    ------
-    SettingsError
-        If it cannot be read or is no such plan.
-    """
-    from napari_medseq.yaml_text import read_settings
-
-    return checked(ClassPlan, read_settings(path), where=str(path))
 
 
 def make_class_plan(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 import torch
@@ -18,7 +17,6 @@ from pydantic import Field
 
 from napari_medseq.inference.working import Scheme, StepAxis
 from napari_medseq.models.info import COLOURS
-from napari_medseq.settings import checked
 from napari_medseq.training.fingerprint import ChannelFacts, Fingerprint
 from napari_medseq.training.plan_file import PlanFile
 from napari_medseq.training.slab_windows import SlabAugment
@@ -105,19 +103,6 @@ class Plan(PlanFile):
     mirrored: tuple[Literal["step", "row", "column"], ...] = ()
     keep_largest: bool = False
     unlisted: ClassVar = ("augment", "schemes")
-
-
-def read_plan(path: Path) -> Plan:
-    """A plan from its YAML file.
-
-    Raises
-    ------
-    SettingsError
-        If it cannot be read or is no plan.
-    """
-    from napari_medseq.yaml_text import read_settings
-
-    return checked(Plan, read_settings(path), where=str(path))
 
 
 def bfloat16_pays() -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import Field
 
 from napari_medseq import files
-from napari_medseq.settings import Settings
+from napari_medseq.settings import Settings, checked
 
 
 class PlanFile(Settings):
@@ -19,6 +20,32 @@ class PlanFile(Settings):
 
     unlisted: ClassVar[tuple[str, ...]] = ()
     reasons: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """A plan from its YAML file.
+
+        Raises
+        ------
+        SettingsError
+            If it cannot be read or is no such plan.
+        """
+        from napari_medseq.yaml_text import read_settings
+
+        return checked(cls, read_settings(path), where=str(path))
+
+    def overruled(self, settings: Mapping[str, object]) -> Self:
+        """The plan with values that the user gives, which are its reasons then, too.
+
+        Raises
+        ------
+        SettingsError
+            If a name or a value is not usable.
+        """
+        if not settings:
+            return self
+        reasons = {**self.reasons, **dict.fromkeys(settings, "as the settings say")}
+        return checked(type(self), {**self.model_dump(), **settings, "reasons": reasons}, where="settings")
 
     def __str__(self) -> str:
         lines = []

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.training.class_plan import ClassPlan, ExamShape, make_class_plan, read_class_plan
+from napari_medseq.training.class_plan import ClassPlan, ExamShape, make_class_plan
 
 HEAD = ExamShape(steps=24, slices=1, rows=200, columns=160, row_mm=1.0, column_mm=1.0)
 
@@ -59,8 +59,8 @@ def test_classes_that_are_sides_are_not_mirrored() -> None:
 
 def test_a_plan_is_written_and_read_again(tmp_path: Path) -> None:
     made = plan(HEAD)
-    assert read_class_plan(made.save(tmp_path / "plan.yaml")) == made
+    assert ClassPlan.read(made.save(tmp_path / "plan.yaml")) == made
     assert "steps: 24  # the longest exams have 24 slices" in str(made)
     (tmp_path / "plan.yaml").write_text("axis: z\n")
     with pytest.raises(SettingsError, match="axis"):
-        read_class_plan(tmp_path / "plan.yaml")
+        ClassPlan.read(tmp_path / "plan.yaml")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.training.plan import Plan, make_plan, read_plan
+from napari_medseq.training.plan import Plan, make_plan
 from tests.unit.training.fingerprints import facts
 
 SIDE = st.integers(1, 600)
@@ -113,14 +113,14 @@ def test_several_channels_are_learned_to_be_missed() -> None:
 def test_a_plan_can_be_written_changed_and_read(tmp_path: Path) -> None:
     plan = make_plan(facts(), seconds=600, bfloat16=True)
     path = plan.save(tmp_path / "plan.yaml")
-    assert read_plan(path) == plan
+    assert Plan.read(path) == plan
     path.write_text(path.read_text().replace("batch: 2", "batch: 3"))
-    assert read_plan(path).batch == 3
+    assert Plan.read(path).batch == 3
     assert "# voxels are about as long as wide" in str(plan)
     path.write_text("axis: q\n")
     with pytest.raises(SettingsError, match="axis"):
-        read_plan(path)
+        Plan.read(path)
     path.write_text("- 1\n")
     with pytest.raises(SettingsError, match="names and values"):
-        read_plan(path)
+        Plan.read(path)
     assert isinstance(plan, Plan)
