@@ -20,7 +20,7 @@ from napari_medseq.errors import MedseqError, OperationCancelled, ReadError
 from napari_medseq.geometry import voxel_volume_mm3
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.io.naming import channel_of, names_labels, stem
-from napari_medseq.io.numbered_frames import holds_frames
+from napari_medseq.io.numbered_pictures import holds_sequences
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.choosing import Series, choose_image
 from napari_medseq.progress import Cancelled, Progress, check, part
@@ -80,7 +80,7 @@ def cases_in(folder: Path, *, frames: bool = False) -> list[Case]:
     kinds = {p: io.detect(p) for p in inside}
     if "dicom" in kinds.values():
         return [Case(folder.name, {0: folder})]
-    if frames and holds_frames(folder) and "folder" not in kinds.values():
+    if frames and holds_sequences(folder) and "folder" not in kinds.values():
         return [Case(folder.name, {0: folder})]
     cases: dict[str, dict[int, Path]] = {}
     for path, kind in kinds.items():

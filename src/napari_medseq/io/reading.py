@@ -21,7 +21,7 @@ from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.formats.reader import Facts, Reader
 from napari_medseq.io.handles import job
 from napari_medseq.io.notes import collect_failures, emit_warnings, silenced
-from napari_medseq.io.numbered_frames import as_frames, facts_of_frames
+from napari_medseq.io.numbered_pictures import as_sequences, facts_of_sequences
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -117,7 +117,7 @@ def read_collected(
         if progress is not None:
             progress(done + 1, len(singles), f"Reading {file.name}")
     failures[:] = [archives.shown(line) for line in failures]
-    out = as_frames([_as_shown(seq) for seq in out])
+    out = as_sequences([_as_shown(seq) for seq in out])
     if distinct:
         out = naming.unique(out)
     if kind is not None and "dicom" in by_format:
@@ -272,7 +272,7 @@ def info(
             check(cancelled)
             with collect_failures(str(file), failures):
                 singles.extend(_reader(kind, file).facts(file))
-    series.extend(facts.to_dict() for facts in facts_of_frames(singles))
+    series.extend(facts.to_dict() for facts in facts_of_sequences(singles))
     if not series:
         raise ReadError(_nothing(path, failures))
     for facts in series:

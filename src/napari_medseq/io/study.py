@@ -18,7 +18,7 @@ from napari_medseq.io.files import collect
 from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.handles import job
 from napari_medseq.io.notes import emit_warnings
-from napari_medseq.io.numbered_frames import holds_frames
+from napari_medseq.io.numbered_pictures import holds_sequences
 from napari_medseq.io.reading import read_collected
 from napari_medseq.io.sessions import Sessions, read_sessions
 from napari_medseq.io.shifted_dates import shifted
@@ -145,7 +145,7 @@ def _name_of(patient: Path) -> str:
 
 def _is_one_recording(root: Path) -> bool:
     """Whether a folder holds numbered pictures only, so that its subfolders (frames, labels) are not visits."""
-    return root.is_dir() and not any(p.is_dir() and is_visit(p.name) for p in root.iterdir()) and holds_frames(root)
+    return root.is_dir() and not any(p.is_dir() and is_visit(p.name) for p in root.iterdir()) and holds_sequences(root)
 
 
 def _ordered(visits: list[Visit], order: Sequence[str] | None, table: Sessions, notes: list[str]) -> list[Visit]:

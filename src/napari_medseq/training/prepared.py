@@ -19,7 +19,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning, unheard
 from napari_medseq.inference.working import Working, grey_channels, stacked_channels, working_volume
 from napari_medseq.io.naming import stem
-from napari_medseq.io.numbered_frames import stack, stack_frames
+from napari_medseq.io.numbered_pictures import stack, stack_frames
 from napari_medseq.memory import LARGE, available_bytes, zeros
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid

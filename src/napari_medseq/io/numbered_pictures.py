@@ -48,7 +48,7 @@ class Numbered(NamedTuple):
     number: int
 
 
-def as_frames(sequences: Sequence[ImageSequence]) -> list[ImageSequence]:
+def as_sequences(sequences: Sequence[ImageSequence]) -> list[ImageSequence]:
     """Join numbered pictures into sequences of frames or slices.
 
     Parameters
@@ -76,8 +76,8 @@ def as_frames(sequences: Sequence[ImageSequence]) -> list[ImageSequence]:
     return out
 
 
-def facts_of_frames(facts: Sequence[Facts]) -> list[Facts]:
-    """The facts of files, with those of numbered pictures joined as `as_frames` joins the pictures themselves."""
+def facts_of_sequences(facts: Sequence[Facts]) -> list[Facts]:
+    """The facts of files, with those of numbered pictures joined as `as_sequences` joins the pictures themselves."""
     out: list[Facts] = []
     for members in _grouped(facts, _numbered_facts, lambda one: (one.kind, one.shape)):
         at, first = members[0]
@@ -101,7 +101,7 @@ def facts_of_frames(facts: Sequence[Facts]) -> list[Facts]:
     return out
 
 
-def holds_frames(folder: Path) -> bool:
+def holds_sequences(folder: Path) -> bool:
     """Whether a folder holds numbered pictures only that belong together, judged by their names; no file is read."""
     groups: dict[Hashable, list[Numbered]] = {}
     for file in walk(folder):

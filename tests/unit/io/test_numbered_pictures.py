@@ -1,4 +1,4 @@
-"""Numbered pictures of one size in a folder are the frames of one sequence: in scripts, in studies and on the command line."""
+"""Numbered pictures of one size in a folder are one sequence, frames or slices: in scripts, in studies and on the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 import napari_medseq as ms
 from napari_medseq.cli import main
 from napari_medseq.errors import ReadError, ReadWarning
-from napari_medseq.io.numbered_frames import stack_frames
+from napari_medseq.io.numbered_pictures import stack_frames
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 NUMBERS = (1, 3, 4, 10)
