@@ -15,9 +15,11 @@ from tests.tiny import write_tiny_bundle
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("NAPARI_ASYNC", "0")
-# how long an example takes says something of the machine, not of the code
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# How long an example takes says something of the machine, not of the code. The suite tries the same examples each time, so that a change
+# is judged by itself; `--hypothesis-profile=explore` draws new ones, which the nightly run does.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, derandomize=False)
+settings.load_profile("same")
 
 _tests = itertools.count()
 
@@ -39,10 +41,13 @@ def _own_models_only(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     The folders are names until something is written there: most tests write nothing, and thousands of empty folders take their time.
     """
     base = tmp_path_factory.getbasetemp()
+    key = base / "pseudonyms.key"
+    if not key.exists():
+        key.write_bytes(b"the key of the tests, the same in each run")
     own = base / f"own-{next(_tests)}"
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(own / "no-models"))
     monkeypatch.setenv("NAPARI_MEDSEQ_STATE", str(own / "state"))
-    monkeypatch.setenv("NAPARI_MEDSEQ_PSEUDONYMS", str(base / "pseudonyms.key"))
+    monkeypatch.setenv("NAPARI_MEDSEQ_PSEUDONYMS", str(key))
 
 
 @pytest.fixture(scope="session")
