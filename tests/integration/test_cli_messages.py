@@ -190,14 +190,22 @@ def test_json_has_no_nan_and_no_numpy() -> None:
     }
 
 
-def test_the_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert common.bar() is None
+def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     bar = common.bar()
-    assert bar is not None
     bar(1, 2, "half")
     bar(2, 2, "whole")
     assert "100%" in capsys.readouterr().err
+
+
+def test_a_log_gets_a_line_for_each_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: seconds[0])
+    bar = common.bar()
+    for second in range(150):
+        seconds[0] = float(second)
+        bar(second, 200, f"iteration {second}")
+    assert capsys.readouterr().err == " 30%   60 s  iteration 60\n 60%  120 s  iteration 120\n"
 
 
 def test_tables_line_up() -> None:

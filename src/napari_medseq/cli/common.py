@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,9 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 #: columns of the lesion table that are shown on a terminal
 SHORT = ("visit", "date", "lesion", "volume_ml", "longest_mm", "event", "parents", "certainty")
+
+#: least seconds between two pictures of a progress bar, and between two lines of it in a log
+_REDRAW_S, _LOG_S = 0.1, 60.0
 
 
 # -- commands and options ---------------------------------------------------------------------------------------------------------
@@ -153,20 +157,24 @@ def one_image(path: str, series: Sequence[str] | None, kind: Kind | None = None)
 
 
 # -- progress and answers --------------------------------------------------------------------------------------------
-def bar() -> Progress | None:
-    """A progress bar on a terminal's stderr; None if stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        return None
-    started, last = time.monotonic(), [0.0]
+def bar() -> Progress:
+    """A progress bar on a terminal's stderr; in a log, which is not a terminal, a line for each minute that the work takes."""
+    started = time.monotonic()
+    terminal = sys.stderr.isatty()
+    last = [-math.inf if terminal else started]
 
     def show(done: int, total: int, message: str) -> None:
         now = time.monotonic()
-        if done < total and now - last[0] < 0.1:
+        if now - last[0] < (_REDRAW_S if terminal else _LOG_S) and not (terminal and done >= total):
             return
         last[0] = now
         share = min(done / max(total, 1), 1.0)
+        facts = f"{share:4.0%} {now - started:4.0f} s  {printable(message)}"
+        if not terminal:
+            print(facts, file=sys.stderr, flush=True)
+            return
         filled = round(30 * share)
-        line = f"[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%} {now - started:4.0f} s  {printable(message)}"
+        line = f"[{'#' * filled}{'.' * (30 - filled)}] {facts}"
         print(f"\r{line[:110]:<110}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
 
     return show
