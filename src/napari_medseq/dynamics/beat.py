@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
-from napari_medseq.dynamics.cine import ejection, thickening, volume_time
+from napari_medseq.dynamics.cine import Ejection, ejection, thickening, volume_time
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence
 
@@ -22,7 +22,7 @@ class Beat:
     volumes : pandas.DataFrame
         As a curve of each label: ``lesion`` (its value), ``label``, ``frame``, ``time_s``, ``mean`` (its volume in mL).
     pumped : pandas.DataFrame
-        One row per label: ``lesion``, ``label`` and the fields of `Ejection`.
+        One row per label that is in two frames or more: ``lesion``, ``label`` and the fields of `Ejection`.
     walls : pandas.DataFrame or None
         As `thickening` gives it, where a cavity and its wall are named.
     """
@@ -55,6 +55,8 @@ def measure_beat(labels: ImageSequence, cavity: int = 0, wall: int = 0) -> Beat:
     rows = [
         {"lesion": value, "label": own["label"].iloc[0], **asdict(ejection(labels, value))}
         for value, own in ((int(str(v)), rows) for v, rows in volumes.groupby("lesion"))
+        if (own["mean"] > 0).sum() > 1
     ]
+    columns = ["lesion", "label", *(f.name for f in fields(Ejection))]
     walls = thickening(labels, cavity, wall) if cavity and wall else None
-    return Beat(volumes, pd.DataFrame(rows), walls)
+    return Beat(volumes, pd.DataFrame(rows, columns=columns), walls)

@@ -77,20 +77,25 @@ def volume_time(labels: ImageSequence | Sequence[ImageSequence]) -> pd.DataFrame
 def ejection(labels: ImageSequence | Sequence[ImageSequence], cavity: int) -> Ejection:
     """Ejection fraction and stroke volume of the cavity with label value `cavity`.
 
+    A frame without the cavity was not segmented, since no cavity empties itself: it does not count, so that labels of end-diastole and
+    end-systole alone are measured right.
+
     Raises
     ------
     MedseqError
-        If the cavity is in no frame, or there are fewer than two frames.
+        If the cavity is in fewer than two frames.
     """
     table = volume_time(labels)
-    own = table[table["value"] == cavity]
+    own = table[(table["value"] == cavity) & (table["volume_ml"] > 0)]
     if len(own) < 2:
         values = sorted(table["value"].unique().tolist())
         raise MedseqError(f"Label {cavity} is not there in two frames or more; labels: {values}.")
     volumes = own["volume_ml"].to_numpy(float)
     high, low = int(volumes.argmax()), int(volumes.argmin())
-    stroke = float(volumes[high] - volumes[low])
-    return Ejection(float(volumes[high]), float(volumes[low]), stroke, 100 * stroke / float(volumes[high]), high, low)
+    largest, smallest = float(volumes[high]), float(volumes[low])
+    frames = own["frame"].to_numpy(int)
+    percent = 100 * (largest - smallest) / largest
+    return Ejection(largest, smallest, largest - smallest, percent, int(frames[high]), int(frames[low]))
 
 
 def wall_thickness(

@@ -95,7 +95,8 @@ def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.Data
     DataFrame
         One row per lesion. The peak is the highest mean from the last baseline frame on. Slopes are in intensity per second (wash-in:
         baseline to peak; wash-out: least squares from the peak on), the area is that above the baseline, in intensity times seconds.
-        True times are used, uniform or not. What needs a baseline is NaN for a lesion that no baseline frame shows.
+        True times are used, uniform or not. What needs a baseline is NaN for a lesion that no baseline frame shows, and so is the
+        enhancement in percent where the baseline is not above 0 (fat or lung in HU), because a share of it would have no meaning.
 
     Raises
     ------
@@ -126,7 +127,7 @@ def _measures(time: NDArray[np.float64], mean: NDArray[np.float64], early: int) 
     return {
         "baseline": base,
         "peak": float(mean[top]),
-        "enhancement_percent": 100 * (float(mean[top]) - base) / base if base else float("nan"),
+        "enhancement_percent": 100 * (float(mean[top]) - base) / base if base > 0 else float("nan"),
         "time_to_peak_s": float(time[top] - start),
         "wash_in_per_s": float((mean[top] - base) / rise) if rise > 0 else float("nan"),
         "wash_out_per_s": float(np.polyfit(after_time, after, 1)[0]) if len(after) > 1 else float("nan"),

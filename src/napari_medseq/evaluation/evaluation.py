@@ -97,9 +97,11 @@ class Evaluation:
         return pd.DataFrame(rows)
 
     def volumes(self, label: int | None = None) -> BlandAltman:
-        """Bland–Altman analysis of predicted against true volumes, mL."""
+        """Bland–Altman analysis of predicted against true volumes, mL: one pair per case and class, the mean of its frames, because
+        frames of one case are not independent."""
         part = self.table if label is None else self.table[self.table["label"] == label]
-        return bland_altman(part["volume_ml"].to_numpy(), part["truth_ml"].to_numpy())
+        pairs = part.groupby(["case", "label"], sort=False)[["volume_ml", "truth_ml"]].mean()
+        return bland_altman(pairs["volume_ml"].to_numpy(), pairs["truth_ml"].to_numpy())
 
     def against(self, other: Evaluation, measure: str = "dice", *, seed: int = 0) -> Paired:
         """Compare with another method on the same cases and classes, as paired samples.

@@ -9,7 +9,7 @@ from typing import Unpack, overload
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq.errors import ModelError
@@ -23,6 +23,7 @@ from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.models import Model, ModelLike, loaded, tabular
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.registration.transform import Position
 from napari_medseq.sequence import ImageSequence, Visit
 
 
@@ -59,7 +60,7 @@ class _Options(RunKeywords, total=False):
     """The keywords of `classify`, once, for its two overloads."""
 
     table: Mapping[str, float | str] | None
-    transforms: Sequence[ArrayLike | None] | None
+    transforms: Sequence[Position] | None
 
 
 @overload
@@ -74,7 +75,7 @@ def classify(
     *,
     device: str = "auto",
     table: Mapping[str, float | str] | None = None,
-    transforms: Sequence[ArrayLike | None] | None = None,
+    transforms: Sequence[Position] | None = None,
     force: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -148,7 +149,7 @@ def classify(
 
 
 def _visits(
-    images: Images, narrowed: Model, ready: Ready[SequenceClassifier], transforms: Sequence[ArrayLike | None] | None
+    images: Images, narrowed: Model, ready: Ready[SequenceClassifier], transforms: Sequence[Position] | None
 ) -> tuple[list[ImageSequence], Framing]:
     """A patient's visits as the frames of one exam, on the grid of the first."""
     force, cancelled = ready.options.force, ready.options.cancelled

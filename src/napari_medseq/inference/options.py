@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypedDict, TypeVar
 
 import torch
-from numpy.typing import ArrayLike
 from torch import nn
 
 from napari_medseq.errors import MedseqError, ModelError
@@ -21,6 +20,7 @@ from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.registration.transform import Position
 from napari_medseq.sequence import ImageSequence
 
 Output = Literal["labels", "probability", "uncertainty"]
@@ -47,7 +47,7 @@ class SegmentKeywords(RunKeywords, total=False):
     samples: int
     views: int
     region: Region | None
-    transforms: Sequence[ArrayLike | None] | None
+    transforms: Sequence[Position] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

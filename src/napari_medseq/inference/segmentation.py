@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Unpack, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.inference import devices, dynamic, remote, visits
@@ -23,6 +22,7 @@ from napari_medseq.inference.working import stacked_channels
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.registration.transform import Position
 from napari_medseq.sequence import ImageSequence, Visit
 
 __all__ = ["Output", "Segmentation", "segment"]
@@ -50,7 +50,7 @@ def segment(
     samples: int = 0,
     views: int = 0,
     region: Region | None = None,
-    transforms: Sequence[ArrayLike | None] | None = None,
+    transforms: Sequence[Position] | None = None,
     force: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -202,7 +202,7 @@ def _segment_steps(
     models: tuple[Model, ...],
     options: SegmentOptions,
     run: RunOptions,
-    transforms: Sequence[ArrayLike | None] | None,
+    transforms: Sequence[Position] | None,
 ) -> list[Segmentation]:
     """Segment with networks that go step by step, or with one that MONAI's sliding window runs."""
     first = models[0]

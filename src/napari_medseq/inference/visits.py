@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
@@ -22,6 +22,7 @@ from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.intensity import Intensity, measure
 from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, check
+from napari_medseq.registration.transform import Position, to_common
 from napari_medseq.sequence import ImageSequence, Visit, check_same_grid
 
 Registration = Literal["auto", "none", "translation", "rigid", "affine"]
@@ -90,7 +91,7 @@ class Patient:
 def patient_of(
     images: Images,
     model: Model,
-    transforms: Sequence[ArrayLike | None] | None,
+    transforms: Sequence[Position] | None,
     *,
     force: bool = False,
     cancelled: Cancelled | None = None,
@@ -136,7 +137,7 @@ def days_of(visits: Sequence[Visit], images: Sequence[ImageSequence]) -> list[in
 
 def to_common_space(
     images: Sequence[ImageSequence],
-    transforms: Sequence[ArrayLike | None] | None,
+    transforms: Sequence[Position] | None,
     *,
     mode: Registration = "auto",
     cancelled: Cancelled | None = None,
@@ -147,8 +148,8 @@ def to_common_space(
     ----------
     images : sequence of ImageSequence
         One per visit.
-    transforms : sequence of 4×4 or None, optional
-        Known already; None for a visit that lies right. Without any they are found: see `register.visits`.
+    transforms : sequence of 4×4, Transform or None, optional
+        Known already; see `registration.transform.to_common`. Without any they are found: see `register.visits`.
     mode : {"auto", "none", "translation", "rigid", "affine"}
 
     Raises
@@ -162,7 +163,7 @@ def to_common_space(
         if len(images) == 1 or mode == "none":
             return [np.eye(4)] * len(images)
         return [np.asarray(a.to_baseline) for a in visits(images, mode=mode, cancelled=cancelled)]
-    return [np.eye(4) if m is None else geometry.as_affine(m) for m in transforms]
+    return [to_common(m) for m in transforms]
 
 
 def stack_visits(

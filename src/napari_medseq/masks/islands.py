@@ -10,6 +10,7 @@ import scipy
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
+from napari_medseq.masks.labels import wide_enough
 
 Mask = NDArray[np.bool_]
 LabelArray = NDArray[np.integer]
@@ -100,8 +101,7 @@ def split(labels: LabelArray, value: int, used: Sequence[int] = ()) -> tuple[Lab
         return np.array(labels), [value] * len(sizes)
     first = max(int(labels.max()), *used, value) + 1
     numbers = [value, *range(first, first + len(sizes) - 1)]
-    fits = numbers[-1] <= np.iinfo(labels.dtype).max
-    out = np.array(labels, dtype=labels.dtype if fits else np.min_scalar_type(numbers[-1]))
+    out = wide_enough(labels, numbers[-1])
     table = np.array([0, *numbers])
     out[pieces > 0] = table[pieces[pieces > 0]]
     return out, numbers

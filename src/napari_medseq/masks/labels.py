@@ -48,6 +48,12 @@ class Labelled:
         return np.asarray(self.labels == self.value)
 
 
+def wide_enough(labels: LabelArray, value: int) -> LabelArray:
+    """A copy of labels that can hold `value` too: of the same type, or of the smallest one that also holds all values of that."""
+    fits = labels.dtype.kind != "b" and value <= np.iinfo(labels.dtype).max
+    return np.array(labels, dtype=labels.dtype if fits else np.result_type(labels.dtype, np.min_scalar_type(value)))
+
+
 def put(labels: LabelArray, value: int, mask: Mask) -> LabelArray:
     """Labels with `value` at the mask, except where other labels are; voxels of the label outside the mask become
     background.
@@ -71,8 +77,7 @@ def put(labels: LabelArray, value: int, mask: Mask) -> LabelArray:
     """
     if value <= 0:
         raise SettingsError(f"Label {value} is background; choose a label from 1 on.")
-    fits = value <= np.iinfo(labels.dtype).max
-    out = np.array(labels, dtype=labels.dtype if fits else np.min_scalar_type(value))
+    out = wide_enough(labels, value)
     out[(labels == value) & ~mask] = 0
     out[mask & (labels == 0)] = value
     return out

@@ -52,7 +52,7 @@ class Median(Step):
         ge=1,
         le=10,
         description=(
-            "Radius in voxels along the finest axis; along the others as many voxels as lie within the same "
+            "Radius in voxels along the finest axis; along the others the number of voxels that comes nearest to the same "
             "distance, so that thick slices are not mixed."
         ),
         json_schema_extra={"unit": "voxels"},

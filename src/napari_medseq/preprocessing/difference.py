@@ -99,16 +99,21 @@ class _Line:
 
 
 class _Histogram:
-    """Maps each value to the value of the same rank in the other image."""
+    """Maps each value to the value of the same rank in the other image; values outside of the body's range (the air around it) by the
+    slope of the range, because they have no rank."""
 
     def __init__(self, own: Floats, other: Floats) -> None:
         ranks = np.linspace(0, 100, 1001)
         to, source = np.percentile(own, ranks), np.percentile(other, ranks)
-        self.source, first = np.unique(source, return_index=True)
-        self.to = to[first]
+        self.source, first, count = np.unique(source, return_index=True, return_counts=True)
+        self.to = (to[first] + to[first + count - 1]) / 2  # a value of many ranks has the middle one
+        # of the middle 98 %, because bright vessels would bend it
+        low, high = (10, 990) if source[990] > source[10] else (0, 1000)
+        self.slope = float((to[high] - to[low]) / (source[high] - source[low]))
 
     def __call__(self, values: Floats) -> Floats:
-        return np.asarray(np.interp(values, self.source, self.to))
+        inside = np.clip(values, self.source[0], self.source[-1])
+        return np.asarray(np.interp(inside, self.source, self.to) + self.slope * (values - inside))
 
 
 def _on_grid(reference: ImageSequence, seq: ImageSequence) -> tuple[ImageSequence, NDArray[np.bool_]]:

@@ -85,7 +85,8 @@ def cut_around(seq: ImageSequence, points_mm: NDArray[np.float64], margin_mm: fl
     ------
     MedseqError
         If the box does not touch the image."""
-    voxels = geometry.apply_points(np.asarray(np.linalg.inv(seq.affine)), points_mm)
+    # rounded, so that an edge between two voxels does not take in the next one by the last bit
+    voxels = np.round(geometry.apply_points(np.asarray(np.linalg.inv(seq.affine)), points_mm), 6)
     index = {}
     for column, axis in enumerate("xyz"):
         if axis not in seq.axes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +34,8 @@ NUMBERS = (
     "new_volume_ml",
 )
 TEXTS = ("doubling", "shift_direction", "spread_direction", "spread_axis")
+#: events after which a lesion is not the same tissue as before
+_MIXED = ("merged", "split", "complex")
 _WORDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
 
@@ -158,8 +159,10 @@ def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
     Parameters
     ----------
     rows : DataFrame
-        The rows of one lesion in order of visit. Intervals with a sighting that the field of view cuts off are left out; the overall
-        change of a lesion that merged into another is blank.
+        The rows of one lesion in order of visit. An interval grew where the change in its row is beyond the bound, which is the change
+        against the sum of all parents where lesions merged; intervals without a change (parts of a split, sightings that the field of
+        view cuts off) are left out. The overall change is blank of a lesion that merged with another or fell apart, because its first
+        and last volumes are not of the same tissue.
 
     Returns
     -------
@@ -169,11 +172,8 @@ def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
 
     volumes, sds = (rows[name].to_numpy(float) for name in ("volume_ml", "volume_sd_ml"))
     cut, seen = rows["cut_off"].to_numpy(bool), np.flatnonzero(volumes > 0)
-    steps = [
-        volumes[b] - volumes[a] > noise_bound(volumes[a], volumes[b], sds[a], sds[b])
-        for a, b in pairwise(seen.tolist())
-        if not (cut[a] or cut[b])
-    ]
+    changes, bounds = (rows[name].to_numpy(float) for name in ("change_ml", "change_bound_ml"))
+    steps = [bool(changes[k] > bounds[k]) for k in seen[1:] if np.isfinite(changes[k]) and np.isfinite(bounds[k])]
     run = longest = 0
     for grew in steps:
         run = run + 1 if grew else 0
@@ -182,7 +182,8 @@ def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
     days = float((last["date"] - first["date"]).days) if len(rows) > 1 and pd.notna(first["date"]) else np.nan
     overall: dict[str, float | str] = {}
     merged = volumes[-1] == 0 and last["event"] != "resolved"
-    if not (cut[0] or cut[-1] or merged):
+    mixed = bool(rows["event"].iloc[1:].isin(_MIXED).any())
+    if not (cut[0] or cut[-1] or mixed):
         overall = of_volumes(volumes[0], volumes[-1], sds[0], sds[-1], days)
     return {
         "lesion": first["lesion"],
@@ -195,6 +196,6 @@ def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
         "longest_growing_run": longest,
         "first_ml": volumes[0],
         "last_ml": volumes[-1],
-        "nadir_ml": volumes.min(),
+        "nadir_ml": (volumes[seen] if merged else volumes).min(),
         **{name: overall.get(name, "" if name == "doubling" else np.nan) for name in (*NUMBERS[1:9], "doubling")},
     }

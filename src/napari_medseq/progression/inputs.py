@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.geometry import Affine
+from napari_medseq.registration.transform import Position, to_common
 from napari_medseq.sequence import ImageSequence, Visit
 
 #: no expert and no network names more instances than this in one mask; an image has thousands of values
@@ -31,15 +32,7 @@ class HasLabels(Protocol):
     def labels(self) -> ImageSequence: ...
 
 
-class HasMatrix(Protocol):
-    """The result of a registration, which has a 4×4 matrix, or None where it has none."""
-
-    @property
-    def matrix(self) -> Affine | None: ...
-
-
 Mask = ImageSequence | Visit | HasLabels | None
-Position = ArrayLike | HasMatrix | None
 Day = date | datetime | str | None
 T = TypeVar("T")
 
@@ -92,7 +85,8 @@ def check_inputs(
             raise MedseqError(f"{len(dates)} dates for {n} visits; give one per visit (None if unknown).")
         days = tuple(as_date(d, k) for k, d in enumerate(dates, start=1))
     scans = tuple(scan.compute() if scan is not None else None for scan in _one_per_visit("images", images, n))
-    worlds = tuple(_matrix(t) for t in _one_per_visit("transforms", transforms, n))
+    positions = cast("list[Position]", _one_per_visit("transforms", transforms, n))
+    worlds = tuple(to_common(p) for p in positions)
     inputs = _ordered(Inputs(masks, days, scans, worlds, tuple(doubts)))
     inputs = inputs.with_doubts(
         *(f"Visit {k}: it has no mask, so nothing is said of its lesions." for k in _unseen(inputs))
@@ -226,18 +220,6 @@ def _one_per_visit(noun: str, values: Sequence[T | None] | None, n: int) -> list
     if len(listed) != n:
         raise MedseqError(f"{len(listed)} {noun} for {n} visits; give one per visit (None where there is none).")
     return listed
-
-
-def _matrix(transform: object) -> Affine:
-    """A 4×4 from an array or from something with ``.matrix``; identity from None."""
-    if transform is None:
-        return np.eye(4)
-    matrix: Affine | None = getattr(transform, "matrix", None)
-    if hasattr(transform, "matrix") and matrix is None:
-        raise GeometryError(
-            "A deformable transform has no 4×4 matrix; give the rigid or affine one to compare positions."
-        )
-    return geometry.as_affine(np.asarray(transform) if matrix is None else matrix)
 
 
 def _with_one_patient(inputs: Inputs, force: bool) -> Inputs:

@@ -135,7 +135,13 @@ def values_in(lesion: Lesion, image: ImageSequence) -> NDArray[np.float64]:
         return values
     from scipy import ndimage
 
-    return np.asarray(ndimage.map_coordinates(crop, (at - low).T, order=1, mode="constant", cval=np.nan))
+    inside = ((at >= -0.5) & (at <= np.array(volume.shape) - 0.5)).all(axis=1)
+    place = np.clip(
+        at[inside] - low, 0, np.array(crop.shape) - 1
+    )  # the outer half of a voxel at the edge has its value
+    values = np.full(len(at), np.nan)
+    values[inside] = ndimage.map_coordinates(crop, place.T, order=1, mode="nearest")
+    return values
 
 
 def peak(lesion: Lesion, image: ImageSequence) -> float:
@@ -156,8 +162,11 @@ def peak(lesion: Lesion, image: ImageSequence) -> float:
     if (low >= high).any():
         return float("nan")
     crop = np.asarray(volume[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]).astype(np.float64)
-    total = ndimage.convolve(crop, sphere.astype(np.float64), mode="constant")
-    count = ndimage.convolve(np.ones_like(crop), sphere.astype(np.float64), mode="constant")
+    padding = is_padding(crop, image)
+    known = np.isfinite(crop) if padding is None else np.isfinite(crop) & ~padding
+    total = ndimage.convolve(np.where(known, crop, 0.0), sphere.astype(np.float64), mode="constant")
+    count = np.rint(ndimage.convolve(known.astype(np.float64), sphere.astype(np.float64), mode="constant"))
     inside = ((centres >= low) & (centres < high)).all(axis=1)
-    means = (total / count)[tuple((centres[inside] - low).T)]
+    at = tuple((centres[inside] - low).T)
+    means = total[at][count[at] > 0] / count[at][count[at] > 0]
     return float(means.max()) if means.size else float("nan")

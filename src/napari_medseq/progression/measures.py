@@ -10,6 +10,8 @@ from napari_medseq.progression.intensity import intensities
 from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.sequence import ImageSequence
 
+#: digits of a diameter in mm that are told, and the share of a volume by which rounding may miss a limit
+_DIGITS, _ROUNDING = 6, 1e-9
 #: measures of a single lesion, in the order of the table
 SIZE = (
     "volume_ml",
@@ -25,7 +27,7 @@ SIZE = (
 
 def size(lesion: Lesion, settings: TrackSettings) -> dict[str, float]:
     """Volume with its standard deviation, diameters, surface and shape; only the volume where it is too small to measure."""
-    measured = lesion.volume_mm3 >= 1000 * settings.min_volume_ml
+    measured = lesion.volume_mm3 >= 1000 * settings.min_volume_ml * (1 - _ROUNDING)
     surface = _shape.surface_mm2(lesion) if measured else (36 * np.pi) ** (1 / 3) * lesion.volume_mm3 ** (2 / 3)
     outline, percent = settings.segmentation_error_voxels, settings.segmentation_error_percent
     sd = _shape.volume_sd_mm3(lesion, outline, _shape.boundary_voxels(lesion), surface, percent)
@@ -39,10 +41,12 @@ def size(lesion: Lesion, settings: TrackSettings) -> dict[str, float]:
     sizes.update(centroid_r_mm=r, centroid_a_mm=a, centroid_s_mm=s)
     if measured:
         d = _shape.diameters(lesion)
+        # ten voxels of 1 mm on an oblique grid must not miss a limit of 10 mm by the last bit
+        longest, perpendicular = round(d.longest_mm, _DIGITS), round(d.perpendicular_mm, _DIGITS)
         sizes.update(
-            longest_mm=d.longest_mm,
-            perpendicular_mm=d.perpendicular_mm,
-            product_mm2=d.longest_mm * d.perpendicular_mm,
+            longest_mm=longest,
+            perpendicular_mm=perpendicular,
+            product_mm2=longest * perpendicular,
             longest_3d_mm=d.longest_3d_mm,
             surface_mm2=surface,
             sphericity=_shape.sphericity(lesion.volume_mm3, surface),

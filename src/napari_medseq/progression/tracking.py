@@ -15,11 +15,12 @@ from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.progression.components import Key, Lesion, groups, label_components
 from napari_medseq.progression.graph import Graph
-from napari_medseq.progression.inputs import Day, Mask, Position, check_inputs
+from napari_medseq.progression.inputs import Day, Mask, check_inputs
 from napari_medseq.progression.intensity import Appearance, comparable
 from napari_medseq.progression.match import Edge, match, match_left
 from napari_medseq.progression.progression import Progression
 from napari_medseq.progression.settings import TrackSettings
+from napari_medseq.registration.transform import Position
 from napari_medseq.sequence import ImageSequence
 
 #: more foreground than this is no lesion but a body, or a mask that was inverted
@@ -61,7 +62,8 @@ def track(
         The image of each visit, for intensity measures; on any grid.
     settings : TrackSettings or mapping, optional
     transforms : sequence of (4, 4) array, Transform or None, optional
-        Visit RAS mm → common RAS mm, one per visit. None: the visits share their world already.
+        Visit RAS mm → common RAS mm, one per visit; or what ``register(visit, first)`` gave, which brings its moving image, the visit,
+        to the fixed one. None: the visits share their world already.
     registration_error_mm : float, optional
         Expected misalignment; goes before the one in `settings`.
     force : bool

@@ -98,8 +98,8 @@ def fit_landmarks(fixed: ArrayLike, moving: ArrayLike) -> tuple[Affine, float]:
     if len(f) == 1 or spread[0] == 0:
         turn = np.eye(3)
     elif len(f) == 2 or spread[1] < _LINE * spread[0]:
-        far = int(np.argmax(np.linalg.norm(f - f[0], axis=1)))
-        turn = _least_turn(f[far] - f[0], m[far] - m[0])
+        line = np.linalg.svd(f - middle_f)[2][0]
+        turn = _least_turn(line, (m - middle_m).T @ ((f - middle_f) @ line))
     else:
         turn = nearest_rotation((m - middle_m).T @ (f - middle_f))
     matrix = np.eye(4)
@@ -113,8 +113,11 @@ def _least_turn(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray
     """The smallest rotation that maps one direction to another."""
     a, b = (v / (np.linalg.norm(v) or 1.0) for v in (one, other))
     axis, cosine = np.cross(a, b), float(a @ b)
-    if np.linalg.norm(axis) < 1e-12:
+    if np.linalg.norm(axis) < 1e-12 and cosine >= 0:
         return np.eye(3)
+    if 1 + cosine < 1e-12:  # half a turn, about any axis across
+        across = np.linalg.svd(a[None])[2][1]
+        return np.asarray(2 * np.outer(across, across) - np.eye(3))
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     return np.asarray(np.eye(3) + cross + cross @ cross / (1 + cosine))
 

@@ -321,4 +321,29 @@ class Transform:
         )
 
 
-__all__ = ["Kind", "Quality", "Spline", "Transform"]
+#: how a visit is brought to a common space; see `to_common`
+Position = ArrayLike | Transform | None
+
+
+def to_common(position: Position) -> Affine:
+    """The 4×4 matrix that brings a visit to a common space, RAS+ mm.
+
+    Parameters
+    ----------
+    position : array_like, Transform or None
+        Visit → common space as a 4×4 matrix; or what ``register(visit, first)`` gave, whose `Transform.matrix` has the other direction;
+        None: it lies there already.
+
+    Raises
+    ------
+    RegistrationError
+        If the transform is deformable.
+    GeometryError
+        If the matrix is no usable affine.
+    """
+    if position is None:
+        return geometry.as_affine(np.eye(4))
+    return position.to_fixed_matrix if isinstance(position, Transform) else geometry.as_affine(position)
+
+
+__all__ = ["Kind", "Position", "Quality", "Spline", "Transform", "to_common"]

@@ -214,7 +214,7 @@ def resample(
     Raises
     ------
     SettingsError
-        If labels are to be interpolated like an image, or an image like labels.
+        If labels are to be interpolated like an image, an image like labels, or `fill` does not fit the type of the voxels.
     """
     labels = seq.kind == "labels"
     how: Interpolation = interpolation or ("nearest" if labels else "linear")
@@ -224,6 +224,15 @@ def resample(
         )
     if not labels and how == "label":
         raise SettingsError(f"{seq.name} is an image; interpolation 'label' is for labels. Use 'linear' or 'bspline'.")
+
+    own = np.dtype(seq.data.dtype)
+    if fill is not None and how in ("nearest", "label") and own.kind in "iu":
+        limits = np.iinfo(own)
+        if not limits.min <= fill <= limits.max or fill != round(fill):
+            raise SettingsError(
+                f"{seq.name} holds {own}, in which the value outside, {fill:g}, cannot be stored; "
+                f"choose a whole number from {limits.min} to {limits.max}, or convert the image first."
+            )
 
     def one(volume: Volume) -> Volume:
         outside = fill
@@ -235,5 +244,5 @@ def resample(
         )
 
     moved = map_volumes(seq, one, message="Resampling", progress=progress, cancelled=cancelled, deep=grid[2] > 1)
-    meta = {k: v for k, v in seq.meta.items() if k not in ("stored", "positions")}
+    meta = {k: v for k, v in seq.meta.items() if k not in ("stored", "slice_positions_mm")}
     return moved.replace(affine=affine, meta=meta)

@@ -52,7 +52,12 @@ def part_of(seq: ImageSequence, index: Mapping[str, slice]) -> ImageSequence:
     if times is not None and "t" in used:
         times = times[used["t"]]
     data = seq.data[tuple(used.get(a, slice(None)) for a in seq.axes)]
-    return seq.replace(data=data, affine=as_affine(seq.affine @ change), times=times)
+    meta = seq.meta
+    places = meta.get("slice_positions_mm")  # true positions of unevenly spaced slices
+    if isinstance(places, list) and len(places) == seq.size(seq.slice_axis) and seq.slice_axis in used:
+        kept = places[used[seq.slice_axis]]
+        meta = {**meta, "slice_positions_mm": [round(p - kept[0], 4) for p in kept]}
+    return seq.replace(data=data, affine=as_affine(seq.affine @ change), times=times, meta=meta)
 
 
 def thinned(seq: ImageSequence, most: int, *, through: Mapping[str, int] | None = None) -> ImageSequence:

@@ -51,3 +51,23 @@ def test_walls_are_measured_only_where_both_are_named(cine: ImageSequence) -> No
 def test_nothing_labelled_is_said(cine: ImageSequence) -> None:
     with pytest.raises(MedseqError, match="no label in any frame"):
         measure_beat(cine.replace(data=np.zeros_like(np.asarray(cine.data))))
+
+
+def test_frames_that_nobody_segmented_are_no_end_of_systole(cine: ImageSequence) -> None:
+    two = np.zeros_like(np.asarray(cine.data))
+    two[[1, 2]] = np.asarray(cine.data)[[1, 2]]  # as many data sets label them: end-diastole and end-systole alone
+    beat = measure_beat(cine.replace(data=two), 1, 2)
+    cavity = beat.pumped.set_index("label").loc["cavity"]
+    assert cavity["ejection_fraction_percent"] == pytest.approx(100 * (64 - 36) / 64)
+    assert (cavity["end_diastole"], cavity["end_systole"]) == (1, 2)
+    assert beat.walls is not None
+    assert beat.walls["thickening_percent"].notna().all()
+
+
+def test_a_label_of_one_frame_pumps_nothing(cine: ImageSequence) -> None:
+    one = np.zeros_like(np.asarray(cine.data))
+    one[1] = np.asarray(cine.data)[1]
+    beat = measure_beat(cine.replace(data=one))
+    assert beat.pumped.empty
+    assert "ejection_fraction_percent" in beat.pumped
+    assert set(beat.volumes["label"]) == {"cavity", "wall"}

@@ -72,6 +72,16 @@ def test_frames_that_do_not_show_a_lesion_are_not_its_baseline() -> None:
     assert measures.loc[4, "baseline"] == 50
 
 
+def test_a_share_of_a_negative_baseline_is_not_told() -> None:
+    rows = [
+        {"lesion": 1, "label": "fat", "frame": f, "time_s": 10.0 * f, "mean": m}
+        for f, m in enumerate([-80.0, -40.0, -60.0])
+    ]
+    one = dynamic.curve_measures(pd.DataFrame(rows)).iloc[0]
+    assert one["peak"] == -40
+    assert np.isnan(one["enhancement_percent"])
+
+
 def test_what_does_not_fit_is_a_clear_error() -> None:
     image, labels = dynamic_pair()
     with pytest.raises(ms.MedseqError, match="'t' axis"):

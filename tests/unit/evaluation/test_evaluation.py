@@ -176,3 +176,14 @@ def test_baselines_refuse_what_they_cannot_do() -> None:
         tuned_threshold(flat, labels(np.zeros((1, 4, 4))))
     with pytest.raises(GeometryError, match="another grid"):
         tuned_threshold(flat, labels(np.ones((2, 4, 4))))
+
+
+def test_frames_of_one_case_are_one_pair_of_volumes() -> None:
+    data = np.zeros((3, 2, 6, 6), np.uint8)
+    for frame, size in enumerate((2, 3, 4)):
+        data[frame, :, :size, :size] = 1
+    film = ImageSequence(data, ("t", "z", "y", "x"), affine_from((1, 1, 1)), kind="labels")
+    more = film.replace(data=np.maximum(data, np.roll(data, 1, axis=3)))
+    found = evaluate({"a": more, "b": film}, {"a": film, "b": film}).volumes()
+    assert len(found.differences) == 2
+    assert found.differences.tolist() == pytest.approx([2 * (2 + 3 + 4) / 3 / 1000, 0])

@@ -99,3 +99,21 @@ def test_a_slice_is_copied_where_there_is_room() -> None:
         masks.copy_slice(labels, 1, 0, 1, 3)
     with pytest.raises(MedseqError, match="not on slice 1"):
         masks.copy_slice(labels, 1, 0, 0, 1)
+
+
+def test_values_below_zero_survive_a_wider_type() -> None:
+    labels = np.zeros((3, 6, 6), np.int8)
+    labels[0, 0, 0], labels[1, 1, 1], labels[1, 4, 4] = -1, 127, 127  # -1: to be ignored
+    apart, numbers = masks.split(labels, 127)
+    assert numbers == [127, 128]
+    assert apart[0, 0, 0] == -1
+    put = masks.put(labels, 200, labels == 0)
+    assert put[0, 0, 0] == -1
+    assert (put == 200).sum() == 108 - 3
+
+
+def test_masks_of_true_and_false_take_further_labels() -> None:
+    painted = np.zeros((3, 6, 6), bool)
+    painted[1, 1:3, 1:3] = True
+    both = masks.put(painted, 2, ~painted)
+    assert sorted(np.unique(both).tolist()) == [1, 2]

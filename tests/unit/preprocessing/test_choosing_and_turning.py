@@ -12,8 +12,9 @@ from skimage.measure import shannon_entropy
 import napari_medseq as ms
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
-from napari_medseq.preprocessing import RegionOfInterest, Reorient, SelectSlices, slice_entropy
+from napari_medseq.preprocessing import RegionOfInterest, Reorient, Resample, SelectSlices, slice_entropy
 from napari_medseq.sequence import ImageSequence, affine_from
+from napari_medseq.volumes.part import part_of
 from tests.unit.preprocessing.scans import flat, mask, scan, series
 
 
@@ -151,3 +152,36 @@ def test_a_region_that_is_not_there_is_said() -> None:
         ms.preprocess(scan(), RegionOfInterest(box_mm=((900, 950), (0, 1), (0, 1))))
     with pytest.raises(MedseqError, match="no label"):
         ms.preprocess(scan(), "region", reference=mask().replace(data=mask().data * 0))
+
+
+def test_the_box_around_labels_is_the_same_whatever_the_grid_rounds_to() -> None:
+    rng = np.random.default_rng(5)
+    voxels = np.zeros((9, 10, 11), np.uint8)
+    voxels[2:5, 3:7, 4:6] = 1
+    for _ in range(40):
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(0.4, 3, 3)
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = turn, rng.normal(0, 100, 3)
+        labels = ImageSequence(voxels, ("z", "y", "x"), affine, kind="labels")
+        image = labels.replace(data=voxels.astype(np.float32), kind="image")
+        cut = ms.preprocess(image, RegionOfInterest(margin_mm=0), reference=labels)
+        assert cut.data.shape == (3, 4, 2)
+
+
+def test_true_positions_of_slices_stay_those_of_the_slices_that_are_left() -> None:
+    places = [0.0, 2.0, 4.1, 6.0, 9.0]
+    seq = ImageSequence(
+        np.zeros((5, 4, 4)), ("z", "y", "x"), affine_from((1, 1, 2)), meta={"slice_positions_mm": places}
+    )
+    assert part_of(seq, {"z": slice(1, 5, 2)}).meta["slice_positions_mm"] == [0.0, 4.0]
+    assert part_of(seq, {"x": slice(1, 3)}).meta["slice_positions_mm"] == places
+    assert seq.meta["slice_positions_mm"] == [0.0, 2.0, 4.1, 6.0, 9.0]
+    assert "slice_positions_mm" not in ms.preprocess(seq, {"kind": "resample", "spacing": 1.0}).meta
+
+
+def test_a_value_outside_that_the_voxels_cannot_hold_is_refused() -> None:
+    seq = ImageSequence(np.full((5, 4, 4), 7, np.uint8), ("z", "y", "x"), affine_from((1, 1, 2)))
+    far = seq.replace(affine=affine_from((1, 1, 2), (-2, 0, 0)))
+    with pytest.raises(SettingsError, match="from 0 to 255"):
+        ms.preprocess(seq, Resample(interpolation="nearest", fill=-1000), reference=far)  # it was stored as 24
+    assert 9 in ms.preprocess(seq, Resample(interpolation="nearest", fill=9), reference=far).data

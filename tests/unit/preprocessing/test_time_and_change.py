@@ -149,6 +149,15 @@ def test_matching_by_rank_is_that_of_scikit_image() -> None:
     assert np.percentile(np.abs(found[inside] - expected), 99.5) < 1.0
 
 
+def test_matching_by_rank_leaves_the_air_around_the_body_dark() -> None:
+    rng = np.random.default_rng(1)
+    body = np.hypot(*np.mgrid[-20:20, -20:20]) < 15
+    one = np.where(body, rng.normal(200, 10, (4, 40, 40)), 0.0)
+    images = [ImageSequence(d, ("z", "y", "x"), affine_from((1, 1, 1))) for d in (one, 2.0 * one + 10)]
+    found = ms.preprocess(images[0], Difference(match="histogram"), reference=images[1]).data
+    assert np.abs(found).max() < 1  # one is the other on another scale: nothing changed, in the air neither
+
+
 def test_another_grid_is_met_by_place_and_what_is_not_covered_is_nothing() -> None:
     ramp = scan().replace(data=np.add.outer(np.arange(6.0), np.add.outer(np.arange(20.0), np.arange(24.0))))
     fine = ms.preprocess(ramp, Resample(spacing=(2, 0.75, 0.5), antialias=False))

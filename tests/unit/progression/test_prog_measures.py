@@ -238,6 +238,63 @@ def test_growth_over_visits() -> None:
     assert p.lesions["change_percent"].round(6).tolist()[1:] == pytest.approx([20, 25, 0, 100 / 3])
 
 
+def test_a_merge_is_no_growth() -> None:
+    def visit(*spans: tuple[int, int]) -> ImageSequence:
+        data = np.zeros((20, 40, 40), np.uint8)
+        for start, stop in spans:
+            data[4:14, 4:14, start:stop] = 1
+        return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels")
+
+    apart, together = visit((2, 14), (15, 25)), visit((2, 14), (14, 15), (15, 25))
+    p = ms.track([apart, apart, together], dates=["2020-01-01", "2020-02-01", "2020-03-01"])
+    assert p.lesions.query("visit == 2 and lesion == 1")["event"].item() == "merged"
+    union, other = p.growth.to_dict(orient="records")
+    assert union["growing_share"] == 0  # its volume nearly doubled, but that of both together stayed
+    assert np.isnan(union["doubling_time_days"])
+    assert other["nadir_ml"] == pytest.approx(1.0)  # it did not vanish, it merged
+
+
+def test_ten_voxels_of_a_millimetre_are_ten_millimetres_on_any_grid() -> None:
+    for angle in range(0, 90, 7):
+        turn = Rotation.from_euler("xyz", (angle, 2 * angle, 31), degrees=True).as_matrix()
+        affine = np.eye(4)
+        affine[:3, :3] = turn
+        row = ms.track([ImageSequence(bar(), ("z", "y", "x"), affine, kind="labels")]).lesions.iloc[0]
+        assert row["longest_mm"] == 10.0
+        assert row["measured"]
+
+
+def bar() -> NDArray[np.uint8]:
+    """A line of ten voxels, and a thinner one beside it, so that it is large enough to be measured."""
+    data = np.zeros((5, 16, 16), np.uint8)
+    data[2, 7, 3:13] = 1
+    data[2, 8, 6:10] = 1
+    return data
+
+
+def test_the_outer_half_of_a_voxel_at_the_image_edge_has_its_value() -> None:
+    data = np.zeros((8, 8, 8), np.uint8)
+    data[:4, 2:6, 2:6] = 1
+    fine = ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels")
+    image = ImageSequence(
+        np.full((4, 4, 4), 7.0), ("z", "y", "x"), affine_from((2, 2, 2), (-0.5, -0.5, 0.5)), modality="MR"
+    )
+    lesion = Lesion(0, 1, "lesion", np.argwhere(data).astype(np.int32), fine.affine)
+    assert (_intensity.values_in(lesion, image) == 7).all()
+    beyond = Lesion(0, 1, "lesion", np.array([[0, 0, -1]], np.int32), fine.affine)
+    assert np.isnan(_intensity.values_in(beyond, image)).all()
+
+
+def test_the_peak_passes_over_voxels_that_are_not_known() -> None:
+    data = np.zeros((16, 16, 16), np.uint8)
+    data[6:10, 6:10, 6:10] = 1
+    uptake = np.full((16, 16, 16), 3.0)
+    uptake[8, 8, 8] = np.nan
+    pet = ImageSequence(uptake, ("z", "y", "x"), affine_from((2, 2, 2)), modality="PT")
+    lesion = Lesion(0, 1, "lesion", np.argwhere(data).astype(np.int32), pet.affine)
+    assert _intensity.peak(lesion, pet) == pytest.approx(3.0)
+
+
 def test_intensities_by_modality_and_on_another_grid() -> None:
     data = np.zeros((12, 12, 12), np.uint8)
     data[4:8, 4:8, 4:8] = 1

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 import napari_medseq as ms
 from napari_medseq.progression.response import RULES, assess
+from napari_medseq.progression.response.common import percent
 from napari_medseq.sequence import ImageSequence, affine_from
 
 DAYS = ["2020-01-01", "2020-03-01", "2020-05-01", "2020-07-01", "2020-09-01"]
 
 
-def series(*visits: dict[int, int]) -> ms.Progression:
-    """One mask per visit; each visit maps a place (0–3) to the edge of a cube in mm."""
+def series(*visits: dict[int, int], spacing: float = 1.0) -> ms.Progression:
+    """One mask per visit; each visit maps a place (0–3) to the edge of a cube in voxels."""
     masks = []
     for sizes in visits:
         data = np.zeros((44, 90, 90), np.uint8)
@@ -25,7 +26,7 @@ def series(*visits: dict[int, int]) -> ms.Progression:
             y, x = 22 + 45 * (place // 2), 22 + 45 * (place % 2)
             h = n // 2
             data[22 - h : 22 - h + n, y - h : y - h + n, x - h : x - h + n] = 1
-        masks.append(ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels"))
+        masks.append(ImageSequence(data, ("z", "y", "x"), affine_from((spacing,) * 3), kind="labels"))
     return ms.track(masks, dates=DAYS[: len(visits)])
 
 
@@ -183,6 +184,37 @@ def test_lung_rads() -> None:
         assess(p, "lung-rads-2022", types={1: "glass"})
     with pytest.raises(ms.MedseqError, match="one number per visit"):
         assess(p, "lung-rads-2022", solid_mm={1: [1, 2]})
+
+
+def test_lung_rads_grades_a_nodule_that_reached_a_larger_size_category() -> None:
+    p = series({0: 6}, {0: 7})  # 7.8 and 9.2 mm: no growth, but a nodule of 8 mm
+    assert [v.value for v in assess(p, "lung-rads-2022").verdicts] == [7.8, 9.2]
+    found = assess(p, "lung-rads-2022").verdicts[1]
+    assert found.category == "4A"
+    assert "not growing, reached a larger size category" in found.reasons[0]
+    p.dates[1] = date(2020, 9, 1)  # half a year later it is not lowered either
+    assert categories(p, "lung-rads-2022") == ["3", "4A"]
+    part = {"types": {1: "part-solid"}, "solid_mm": {1: [5.5, 6.5]}}
+    assert categories(p, "lung-rads-2022", **part) == ["3", "4A"]
+    unknown = {"types": {1: "part-solid"}, "solid_mm": {1: [None, 5.5]}}
+    assert categories(p, "lung-rads-2022", **unknown) == ["not evaluable", "3"]
+
+
+def test_a_growth_of_exactly_the_limit_is_told_by_digits_and_not_by_the_last_bit() -> None:
+    # 8.3 − 6.8 is more than 1.5 in floating point, and 9.2 − 7.2 less than 2
+    p = series({0: 5}, {0: 6}, spacing=1.06)
+    assert [v.value for v in assess(p, "lung-rads-2022").verdicts] == [6.8, 8.3]
+    assert "not growing" in assess(p, "lung-rads-2022").verdicts[1].reasons[0]
+    assert assess(p, "nodule-growth").verdicts[0].value == 1.5
+    far = series({0: 4}, {0: 5}, spacing=1.43)
+    assert "grew (+2.0 mm)" in assess(far, "fleischner-2017").verdicts[1].reasons[0]
+
+
+def test_a_change_of_exactly_the_limit_reaches_it() -> None:
+    assert all(percent(6 * k / 10, 5 * k / 10) >= 20 for k in range(1, 400))
+    assert all(percent(5 * k / 10, 4 * k / 10) >= 25 for k in range(1, 400))
+    assert all(percent(7 * k / 10, 10 * k / 10) <= -30 for k in range(1, 400))
+    assert np.isnan(percent(1, 0))
 
 
 def test_fleischner() -> None:

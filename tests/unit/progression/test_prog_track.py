@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 import napari_medseq as ms
+from napari_medseq import geometry
+from napari_medseq.registration.transform import Spline, Transform
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
 from tests.narrowing import some
 from tests.unit.progression.masks import BRIDGE, A, B, C, events, mask
@@ -90,6 +92,21 @@ def test_transforms_bring_visits_together() -> None:
     assert set(events(p).values()) == {("baseline", ""), ("stable", "1"), ("stable", "2")}
     with pytest.raises(ms.MedseqError, match="do not overlap"):
         ms.track([mask(A, B), moved])
+
+
+def test_a_registration_of_the_visit_to_the_first_brings_it_there() -> None:
+    moved = mask(A, B).replace(affine=affine_from((1, 1, 1), (100.0, 0, 0)))
+    there = np.eye(4)
+    there[0, 3] = 100
+    found = Transform(
+        "rigid", geometry.as_affine(there)
+    )  # as register(moving=visit, fixed=first) gives it: first → visit
+    p = ms.track([mask(A, B), moved], transforms=[None, found])
+    assert set(events(p).values()) == {("baseline", ""), ("stable", "1"), ("stable", "2")}
+    assert p.to_common(1)[0, 3] == -100
+    spline = Spline(np.eye(4), (), np.zeros(0))
+    with pytest.raises(ms.MedseqError, match="deformable"):
+        ms.track([mask(A, B), moved], transforms=[None, Transform("deformable", np.eye(4), spline=spline)])
 
 
 def test_touching_lesions_survive_as_values() -> None:

@@ -60,6 +60,25 @@ def test_a_turn_keeps_its_centre_and_the_shift_comes_after() -> None:
     assert np.allclose(geometry.apply_points(moved, [(11, 20, 30)]), [(11, 23, 33)])
 
 
+def test_landmarks_that_face_the_other_way_are_turned_by_half() -> None:
+    found, error = fit_landmarks([(0, 0, 0), (10, 0, 0)], [(3, 0, 0), (-7, 0, 0)])
+    assert error == pytest.approx(0, abs=1e-9)
+    assert np.linalg.det(found[:3, :3]) == pytest.approx(1)
+
+
+@given(st.integers(0, 10_000), st.integers(3, 8))
+def test_landmarks_on_a_line_are_fitted_all_together(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    fixed = np.outer(np.sort(rng.uniform(-40, 40, count)), rng.normal(size=3)) + rng.normal(0, 20, 3)
+    moving = geometry.apply_points(rigid_about((1, 2, 3), rng.normal(0, 9, 3), rng.uniform(-90, 90, 3)), fixed)
+    moving += rng.normal(0, 2, moving.shape)
+    found, error = fit_landmarks(fixed, moving)
+    for _ in range(10):  # no rotation nearby fits better
+        turn = rigid_about(moving.mean(0), (0, 0, 0), rng.normal(0, 3, 3)) @ found
+        apart = geometry.apply_points(turn, fixed) - moving
+        assert np.sqrt((apart**2).sum(axis=1).mean()) >= error - 1e-9
+
+
 def head(shift: tuple[float, float, float] = (0, 0, 0), **meta: Any) -> ImageSequence:
     """A grey ellipsoid with blobs, as the scanner sees it where the patient lies `shift` mm off."""
     z, y, x = np.meshgrid(*(np.arange(n) * 3.0 - 45 for n in (31, 31, 31)), indexing="ij")

@@ -205,8 +205,8 @@ def number(value: float) -> str:
 
 
 def percent(now: float, earlier: float) -> float:
-    """Change in percent; NaN from nothing."""
-    return 100 * (now - earlier) / earlier if earlier > 0 else float("nan")
+    """Change in percent; NaN from nothing. Rounded to 1e-9, so that a change of exactly a rule's limit is not lost in the last bit."""
+    return round(100 * (now - earlier) / earlier, 9) if earlier > 0 else float("nan")
 
 
 def by_sum(

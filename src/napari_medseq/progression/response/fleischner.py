@@ -125,5 +125,5 @@ def _told(seen: Sightings, lesion: int, visit: int, size: float, kind: str | Non
     last: Sequence[int] = [v for v in range(visit) if seen.volume(lesion, v) > 0]
     if not last:
         return f"{text}, new" if visit and seen.volume(lesion, visit) > 0 else text
-    change = mean_mm(seen, lesion, visit) - mean_mm(seen, lesion, last[-1])
+    change = round(mean_mm(seen, lesion, visit) - mean_mm(seen, lesion, last[-1]), 1)
     return f"{text}, {'grew' if change >= GROWTH_MM else 'no growth of 2 mm'} ({change:+.1f} mm)"

@@ -46,7 +46,8 @@ def lung_rads(
     -------
     Assessment
         The highest category of each visit; the value is the mean diameter of that nodule. Growth is more than 1.5 mm within twelve
-        months. Modifiers S, airway nodules, cysts and benign patterns are a reader's.
+        months; a nodule that grew less but reached a larger size category is graded by that. Modifiers S, airway nodules, cysts,
+        benign patterns, and slow growth over several examinations (4B) are a reader's.
 
     Raises
     ------
@@ -122,10 +123,10 @@ def _nodule(
     change = -np.inf
     for v in earlier:
         if v == earlier[-1] or seen.days(v, visit) <= YEAR_DAYS:
-            growth = now - mean_mm(seen, lesion, v)
+            growth = round(now - mean_mm(seen, lesion, v), 1)
             solid_before = solid_mm[v]
             if kind == "part-solid" and part is not None and solid_before is not None:
-                growth = max(growth, part - solid_before)
+                growth = max(growth, round(part - solid_before, 1))
             change = max(change, growth)
     grown = change > GROWTH_MM and bool(earlier) and not seen.days(earlier[-1], visit) > YEAR_DAYS
     if earlier:
@@ -135,7 +136,13 @@ def _nodule(
     grade = _grade(kind or "solid", now, part or 0.0, state)
     if state == "not growing" and before is not None:
         lower, wait = STEP_DOWN.get(before[0], ("", np.inf))
-        if lower and seen.days(before[1], visit) >= wait:
+        known = [v for v in earlier if kind != "part-solid" or solid_mm[v] is not None]
+        by_size = [_grade(kind or "solid", mean_mm(seen, lesion, v), solid_mm[v] or 0.0, state) for v in known]
+        # a larger size category counts, even if the nodule grew too little for growth
+        if by_size and ORDER.index(grade) > max(map(ORDER.index, by_size)):
+            grade = max(grade, before[0], key=ORDER.index)
+            words.append("reached a larger size category")
+        elif lower and seen.days(before[1], visit) >= wait:
             grade = lower
             words.append(f"was {before[0]}")
         elif before[0] in ORDER[:4]:  # neither worse nor long enough: as it was

@@ -46,7 +46,7 @@ def nodule_growth(progression: Tracked) -> Assessment:
             compared += 1
             days = seen.days(before, visit)
             size, size_before = mean_mm(seen, lesion, visit), mean_mm(seen, lesion, before)
-            change = size - size_before
+            change = round(size - size_before, 1)
             within = not days > MONTHS_12
             volume = percent(now["volume_ml"], earlier["volume_ml"])
             facts = of_volumes(

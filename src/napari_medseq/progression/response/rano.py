@@ -270,7 +270,7 @@ class _Rano:
             now = self._diameters(k, visit)
             earlier = [self._diameters(k, v) for v in range(visit) if self.seen.volume(k, v) > 0]
             least = min(earlier, key=lambda d: d[1])
-            if min(now[0] - least[0], now[1] - least[1]) >= NON_TARGET_RISE_MM:
+            if round(min(now[0] - least[0], now[1] - least[1]), 9) >= NON_TARGET_RISE_MM:
                 sizes = " to ".join(f"{longest:.0f} × {across:.0f}" for longest, across in (least, now))
                 reasons.append(f"lesion {k}, no target, grew from {sizes} mm")
         return reasons

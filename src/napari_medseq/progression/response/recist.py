@@ -118,7 +118,7 @@ class _Recist:
         """The category at a visit from the sums of diameters of all visits (mm) and the visit of the nadir, with its reasons."""
         now, baseline, nadir = sums[visit], sums[0], sums[least]
         worse = self._new_or_back(visit) + self._non_targets_worse(visit)
-        if now - nadir >= RISE_MM and not percent(now, nadir) < RISE_PERCENT:
+        if round(now - nadir, 9) >= RISE_MM and not percent(now, nadir) < RISE_PERCENT:
             change = f"{percent(now, nadir):+.0f} %, " if nadir > 0 else ""
             worse.append(f"sum rose from its nadir {nadir:.1f} to {now:.1f} mm ({change}at least {RISE_MM:g} mm)")
         if worse:
