@@ -49,9 +49,9 @@ def make(patient: str, minutes: float) -> None:
     if start is None:
         raise SystemExit(f"There is no network trained without {patient}: run benchmarks/brain_tumor.py all first.")
     folder(patient).parent.mkdir(parents=True, exist_ok=True)
-    heads = f"heads-{brain_tumor.SYNTHETIC}-0.86.pt"
-    if (FOLDS / heads).exists() and not (folder(patient).parent / heads).exists():
-        os.link(FOLDS / heads, folder(patient).parent / heads)
+    for heads in FOLDS.glob("heads-*.pt"):  # made once for all
+        if not (folder(patient).parent / heads.name).exists():
+            os.link(heads, folder(patient).parent / heads.name)
     began = time.monotonic()
 
     def say(done: int, total: int, message: str) -> None:

@@ -40,7 +40,10 @@ class Carry(Protocol):
         """Logits (batch, step, y, x) of whole sequences, float32; `chunk` steps go through a convolution together."""
 
 
-_READY: WeakKeyDictionary[PromptedNetwork, dict[tuple[torch.device, torch.dtype], Carry]] = WeakKeyDictionary()
+#: by device and precision, with the version of the weights that they are made of
+_READY: WeakKeyDictionary[PromptedNetwork, dict[tuple[torch.device, torch.dtype], tuple[tuning.Version, Carry]]] = (
+    WeakKeyDictionary()
+)
 
 
 def ready(network: PromptedNetwork, device: torch.device, precision: str = "float32") -> Carry:
@@ -49,22 +52,22 @@ def ready(network: PromptedNetwork, device: torch.device, precision: str = "floa
     Parameters
     ----------
     network : PromptedNetwork
-        Not changed; what is made of it is kept for the next call.
+        Not changed; what is made of it is kept for the next call, until its weights change.
     device : torch.device
     precision : {"float32", "bfloat16"}
         "bfloat16": convolutions are computed in it on processors that have units for it.
     """
     lower = precision == "bfloat16" and device.type == "cpu" and tuning.has_bfloat16()
     key = (device, torch.bfloat16 if lower else torch.float32)
-    known = _READY.setdefault(network, {})
-    if key not in known:
+    known, version = _READY.setdefault(network, {}), tuning.weights_version(network)
+    if key not in known or known[key][0] != version:
         made = StreamedUNet(network) if isinstance(network, PromptedUNet) else WholeNetwork(network)
         made.to(device).requires_grad_(False)
         if isinstance(made, StreamedUNet):
             made.in_precision(key[1])
         tuning.prepare(made, device)
-        known[key] = made
-    return known[key]
+        known[key] = version, made
+    return known[key][1]
 
 
 class WholeNetwork(nn.Module):

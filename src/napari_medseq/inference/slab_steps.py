@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_medseq.inference.settings import BundleSettings
-from napari_medseq.inference.tuning import has_bfloat16
+from napari_medseq.inference.tuning import Version, has_bfloat16, weights_version
 from napari_medseq.inference.working import PlaneAxis, Triple, Working
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress, check
@@ -65,16 +65,19 @@ class SlabSettings(BundleSettings):
     missing_channels: bool = False
 
 
-_FOLDED: WeakKeyDictionary[nn.Module, SlabUNet] = WeakKeyDictionary()
+#: with the version of the weights that were folded
+_FOLDED: WeakKeyDictionary[nn.Module, tuple[Version, SlabUNet]] = WeakKeyDictionary()
 
 
 def folded(network: SlabUNet) -> SlabUNet:
-    """The network with its batch norms folded, made once."""
+    """The network with its batch norms folded, made once for its weights as they are."""
     if network.norm != "batch":
         return network
-    if network not in _FOLDED:
-        _FOLDED[network] = network.folded()
-    return _FOLDED[network]
+    version = weights_version(network)
+    kept = _FOLDED.get(network)
+    if kept is None or kept[0] != version:
+        kept = _FOLDED[network] = version, network.folded()
+    return kept[1]
 
 
 def starts(length: int, window: int) -> tuple[list[int], int]:

@@ -28,6 +28,19 @@ _CPU_PIXELS = 1 << 15  # of steps that go through a CPU together: where one is l
 _WORTH = 1.15  # a lower precision must be this much faster to be used
 
 
+#: see `weights_version`
+Version = tuple[tuple[int, int], ...]
+
+
+def weights_version(network: nn.Module) -> Version:
+    """What changes when a network is trained, loaded or moved: where each of its tensors lies, and how often it was written to.
+
+    What is made of a network once and kept beside it (`prompt_passes.ready`, `slab_steps.folded`) is made again when this differs.
+    """
+    tensors = (*network.parameters(), *network.buffers())
+    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How to run a network.

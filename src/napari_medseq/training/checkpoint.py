@@ -98,6 +98,28 @@ def load(path: Path, device: torch.device | str) -> tuple[State, dict[str, Any]]
     return state, content
 
 
+def random_states(device: torch.device) -> list[Tensor]:
+    """States of torch's global random generators that a run on a device draws from: the CPU's, and that of a CUDA device."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def restore_random(states: Sequence[Tensor], device: torch.device) -> None:
+    """Let torch's global random generators go on from the states of `random_states`.
+
+    Parameters
+    ----------
+    states : sequence of Tensor
+        Of a run on another kind of device: that of the CPU alone is used.
+    device : torch.device
+    """
+    torch.set_rng_state(states[0].cpu())
+    if device.type == "cuda" and len(states) > 1:
+        torch.cuda.set_rng_state(states[1].cpu(), device)
+
+
 def write_curve(path: Path, curve: Sequence[Mapping[str, float]], measure: str) -> None:
     """The curve as CSV: iteration, minutes, loss, rate and the validation's measure.
 

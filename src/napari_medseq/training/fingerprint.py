@@ -85,6 +85,9 @@ class Fingerprint(Settings):
     one_sided : (bool, bool, bool)
         Whether two classes always lie on the same sides of each other along (x, y, z), or a class on one side of the image's middle:
         what is mirrored then is called wrong.
+    left_right : bool
+        Whether x runs from one side of the body to the other in all cases; in frames of a sagittal plane it does not. Pictures
+        that lie nowhere in space are taken as if it did.
     """
 
     cases: int
@@ -101,6 +104,7 @@ class Fingerprint(Settings):
     off_middle_mm: Three | None = None
     one_piece: bool = False
     one_sided: tuple[bool, bool, bool]
+    left_right: bool = True
 
     def of_class(self, value: int, name: str) -> ClassFacts:
         """The facts about a class; a class that was first seen after measuring has no size."""
@@ -122,7 +126,7 @@ class Measuring:
         self.patients: list[str] = []
         self.spacing: list[NDArray[np.float64]] = []
         self.shape: list[tuple[int, ...]] = []
-        self.frames = False
+        self.frames, self.left_right = False, True
         self.channels = {n: _Channel() for n in self.names}
         self.volumes: dict[int, list[float]] = {}
         self.across: dict[int, list[float]] = {}
@@ -148,6 +152,7 @@ class Measuring:
         if "t" in first.axes:
             self.frames = True
             spacing[2], shape[2] = _seconds(first), first.size("t")
+            self.left_right &= not (first.oriented and geometry.closest_axes(first.affine)[2][0] == 0)
         self.spacing.append(spacing)
         self.shape.append(tuple(shape))
         truth = np.asarray(labels.data)
@@ -219,6 +224,7 @@ class Measuring:
             and not self.frames
             and float(np.percentile(self.apart, _PIECE_CASES)) <= _APART,
             one_sided=sides,
+            left_right=self.left_right,
         )
 
     @property

@@ -159,7 +159,8 @@ class _Run:
             self.averaged.module.load_state_dict(self.state.average)
             self.optimiser.load_state_dict(parts["optimiser"])
             self.scaler.load_state_dict(parts["scaler"])
-            windows, own = parts["random"][self.crew.rank]
+            windows, *own = parts["random"][self.crew.rank]
+            checkpoint.restore_random(own, self.crew.device)
         except (KeyError, IndexError, ValueError, RuntimeError) as error:
             raise SettingsError(
                 f"{self.path} is of another network or number of processes ({error}); remove it to start anew."
@@ -167,11 +168,10 @@ class _Run:
         self.averaged.n_averaged.fill_(self.state.iteration)
         self.state.average = self.averaged.module.state_dict()  # the tensors that the average goes on in
         self.windows.generator.set_state(windows.cpu())
-        torch.set_rng_state(own.cpu())
 
     def save(self) -> None:
         """Write the checkpoint and the curve; all processes together."""
-        random = self.crew.gather((self.windows.generator.get_state(), torch.get_rng_state()))
+        random = self.crew.gather((self.windows.generator.get_state(), *checkpoint.random_states(self.crew.device)))
         if self.crew.rank == 0:
             self.state.spent = self.spent
             parts = {

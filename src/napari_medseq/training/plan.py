@@ -342,6 +342,8 @@ def _multiples(window: Sequence[int], strides: Sequence[Triple]) -> Triple:
 
 def _mirror(facts: Fingerprint, axis: StepAxis) -> tuple[Three, str]:
     """How often step, row and column are mirrored."""
+    if not facts.left_right:
+        return (0.0, 0.0, 0.0), "the frames are sagittal planes, which show no left and right, so nothing is mirrored"
     sided = _in_order(facts.one_sided, axis)
     left_right = _in_order((True, False, False), axis)
     step, row, column = (0.5 if left_right[k] and not sided[k] else 0.0 for k in range(3))

@@ -27,6 +27,7 @@ from napari_medseq.models.prompted_unet import PromptedNetwork
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import Settings, checked
+from napari_medseq.training.checkpoint import random_states, restore_random
 from napari_medseq.training.prompted_lessons import Lesson, draw_tasks, lesson_of
 from napari_medseq.training.prompted_training import PromptedBatch, prompted_loss
 
@@ -190,15 +191,16 @@ class _Run:
         network = copy.deepcopy(self.before).requires_grad_(True)
         optimizer = torch.optim.AdamW(network.parameters(), lr=s.rate, weight_decay=0)
         rng = np.random.default_rng(s.seed)
-        with torch.random.fork_rng(devices=[]):
+        cards = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(cards):
             torch.manual_seed(s.seed)
-            state = torch.get_rng_state()
+            states = random_states(self.device)
         for k in range(1, max(at) + 1):
             check(self.cancelled)
-            with torch.random.fork_rng(devices=[]):
-                torch.set_rng_state(state)
+            with torch.random.fork_rng(cards):
+                restore_random(states, self.device)
                 loss = self._loss(network, lessons[k % len(lessons)], rng)
-                state = torch.get_rng_state()
+                states = random_states(self.device)
             for group in optimizer.param_groups:
                 group["lr"] = s.rate * min(1.0, k / _WARM)
             optimizer.zero_grad(set_to_none=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, check_same_grid
 
-_MOST_PARTS = 240  # connected components of one image that are told apart
+_MOST_PARTS = 255  # numbers that the components of one image have, as bytes
 _SMALLEST = 40  # voxels of a structure
 _PART = 30  # voxels from which on a component is told apart
 _FOUND = 20  # structures found without labels, at most
@@ -95,7 +95,7 @@ def prompted_case(
     Raises
     ------
     MedseqError
-        If the axes are others, the grids differ, or nothing is labelled.
+        If the axes are others, the grids differ, nothing is labelled, or there are more than 255 classes.
     """
     axis = "t" if "t" in image.axes else "z"
     if image.axes != (axis, "y", "x"):
@@ -108,7 +108,7 @@ def prompted_case(
     if margin is not None:
         volume, drawn = _cut(volume, drawn, [margin / spacing[1], margin / spacing[2]])
     grey = _as_bytes(volume, window)
-    parts, classes = _parts(drawn)
+    parts, classes = _parts(drawn, labels.name)
     structures = _by_intensity(grey, spacing, rng)
     tensors = [torch.from_numpy(v.copy()).to(device) for v in (grey, parts, structures)]
     numbers: list[tuple[int, ...]] = [(int(v),) for v in np.unique(structures) if v]
@@ -144,17 +144,25 @@ def _as_bytes(volume: NDArray[np.float32], window: tuple[float, float] | None) -
     return grey
 
 
-def _parts(drawn: NDArray[np.int64]) -> tuple[Bytes, dict[int, tuple[int, ...]]]:
-    """Numbers of the connected components, small ones of a class together, and those of each class."""
+def _parts(drawn: NDArray[np.int64], name: str) -> tuple[Bytes, dict[int, tuple[int, ...]]]:
+    """Numbers of the connected components, small ones of a class together, and those of each class.
+
+    When numbers run short, further components of a class count as small; one number is kept free for each class to come.
+    """
     out = np.zeros(drawn.shape, np.uint8)
     classes: dict[int, tuple[int, ...]] = {}
+    values = [int(v) for v in np.unique(drawn) if v]
+    if len(values) > _MOST_PARTS:
+        raise MedseqError(
+            f"{name} has {len(values)} classes; a case to learn from has {_MOST_PARTS} at most. Split it into several."
+        )
     number = 0
-    for value in (int(v) for v in np.unique(drawn) if v):
+    for later, value in zip(range(len(values) - 1, -1, -1), values, strict=True):
         pieces, _ = ndimage.label(drawn == value, np.ones((3, 3, 3)))
         sizes = np.bincount(pieces.ravel())
         own, remainder = list[int](), 0
         for k, where in enumerate(ndimage.find_objects(pieces), 1):
-            apart = sizes[k] >= _PART and number < _MOST_PARTS
+            apart = sizes[k] >= _PART and number + later + (not remainder) < _MOST_PARTS
             if apart or not remainder:
                 number += 1
                 own.append(number)

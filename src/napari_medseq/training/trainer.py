@@ -3,6 +3,7 @@ per fold."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -370,11 +371,15 @@ def synthetic_cases(
 ) -> list[Case]:
     """`c.synthetic` cases, half of them visits of synthetic patients, some without a tumour.
 
-    They are kept in a file beside the run, since making them takes minutes.
+    They are kept in a file beside the run, since making them takes minutes; another program that makes heads, or other settings,
+    makes them anew.
     """
     from napari_medseq import synthetic
 
-    path = run.parent / f"heads-{c.synthetic}-{c.inference.pixel_mm}.pt"
+    along, pixel = c.inference.along, c.inference.pixel_mm
+    sources = sorted(Path(synthetic.__file__).parent.glob("*.py"))
+    made_by = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
+    path = run.parent / f"heads-{c.synthetic}-{along}-{pixel}-{made_by}.pt"
     if c.synthetic and path.exists():
         return [Case(*entry) for entry in torch.load(path, weights_only=True)]
     cases: list[Case] = []
@@ -387,7 +392,6 @@ def synthetic_cases(
             image, labels = visit.images[0], visit.labels[0]
         else:
             image, labels = synthetic.make_case(1000 + k, lesions=0 if k % 6 == 4 else None)
-        along, pixel = c.inference.along, c.inference.pixel_mm
         cases.append(make_case(f"synthetic-{k}", [image], labels, along=along, pixel_mm=pixel))
         if progress is not None:
             progress(k + 1, c.synthetic, "making synthetic cases")

@@ -428,6 +428,19 @@ def test_streamed_it_answers_as_the_whole_network(
     assert carry.bytes_per_step((32, 40)) == 4 * 32 * 40 * (8 + 2 + 0.5)
 
 
+def test_a_network_that_learned_since_answers_with_its_new_weights() -> None:
+    network, sequence = prompted_network(), windows()
+    before = prompt_passes.ready(network, CPU).logits(sequence, None, None)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
+    x, prior = sequence.channels()
+    network(x, prior, sequence.annotated)[0].square().mean().backward()
+    optimizer.step()
+    after = prompt_passes.ready(network, CPU).logits(sequence, None, None)
+    assert not torch.allclose(before, after)
+    with torch.no_grad():
+        assert torch.allclose(after, network(x, prior, sequence.annotated)[0], atol=1e-4)
+
+
 def test_half_precision_is_close() -> None:
     network, sequence = prompted_network(), windows()
     exact, lower = (prompt_passes.ready(network, torch.device("cpu"), p) for p in ("float32", "bfloat16"))

@@ -16,7 +16,7 @@ import torch
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
 from napari_medseq.inference import devices, slabs
-from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps, probabilities_of_steps, starts
+from napari_medseq.inference.slab_steps import SlabSettings, folded, labels_of_steps, probabilities_of_steps, starts
 from napari_medseq.models import Model, ModelInfo
 from napari_medseq.models.plain import Plain
 from napari_medseq.models.slab_unet import SlabUNet
@@ -34,6 +34,15 @@ def slab() -> Model:
         "working": {"axis": "z", "spacing_mm": [5.0, 0.9, 0.9]},
     }
     return Model(info, network, inference, {})
+
+
+def test_a_slab_network_that_learned_since_is_folded_anew() -> None:
+    network = SlabUNet(channels=1, classes=2, widths=(4, 8), strides=((1, 2, 2),), norm="batch").eval()
+    first = folded(network)
+    assert folded(network) is first
+    with torch.no_grad():
+        next(iter(network.heads.parameters())).mul_(2)
+    assert torch.equal(*(next(iter(n.heads.parameters())) for n in (folded(network), network)))
 
 
 def test_a_sound_network_labels(slab: Model) -> None:

@@ -65,6 +65,8 @@ def test_frames_of_a_sagittal_plane_are_as_large_as_their_plane() -> None:
     found = measuring.result({1: "one"}, cases=1, patients=1)
     assert found.shape == (16, 12, 5)
     assert found.spacing_mm == pytest.approx((1.5, 2.0, 0.5))
+    assert not found.left_right
+    assert facts(ball((12, 30, 60), (6, 15, 15), 6, (1, 1, 1))).left_right
 
 
 def test_a_class_that_always_lies_on_one_side_is_told_by_its_side() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError, WriteError
+from napari_medseq.training import checkpoint
 from napari_medseq.training.loop import learning_rate
 from napari_medseq.training.loop_settings import LoopSettings
 from tests.narrowing import some
@@ -53,6 +54,21 @@ def test_training_stops_without_a_gain_and_keeps_the_best_weights(tmp_path: Path
     assert same(kept, seen[1])
     assert same(run(tmp_path, validate=validate, validate_every=1, patience=2, iterations=50), kept)  # it has stopped
     assert len(seen) == 4
+
+
+def test_random_numbers_of_a_cuda_device_go_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[str, Tensor] = {"cuda:1": torch.tensor([1, 2, 3], dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: kept[str(device)])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: kept.update({str(device): state}))
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 1)
+    states = checkpoint.random_states(cuda)
+    drawn = torch.rand(3)
+    kept["cuda:1"] = torch.zeros(3, dtype=torch.uint8)
+    checkpoint.restore_random(states, cuda)
+    assert kept["cuda:1"].tolist() == [1, 2, 3]
+    assert torch.equal(torch.rand(3), drawn)
+    checkpoint.restore_random(checkpoint.random_states(cpu), cuda)  # of a run on the CPU
+    assert kept["cuda:1"].tolist() == [1, 2, 3]
 
 
 def test_an_encoder_is_frozen_or_slowed(tmp_path: Path) -> None:

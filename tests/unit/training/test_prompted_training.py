@@ -64,6 +64,25 @@ def test_classes_components_and_unions_are_structures() -> None:
     assert whole.box.tolist() == [[3, 9], [20, 40], [28, 44]]
 
 
+def test_many_components_and_classes_share_the_numbers_of_a_byte() -> None:
+    drawn = np.zeros((4, 120, 160), np.int64)
+    for k in range(280):  # components of 48 voxels, of which the first class has 261
+        y, x = divmod(k, 20)
+        drawn[:, 8 * y : 8 * y + 4, 8 * x : 8 * x + 3] = max(1, k - 259)
+    grid = affine_from((1, 1, 1))
+    image = ImageSequence(np.random.default_rng(0).normal(size=drawn.shape).astype(np.float32), ("z", "y", "x"), grid)
+    labels = image.labels_like(drawn, name="many", label_names={})
+    one = prompted_case(image, labels, rng=np.random.default_rng(0), device=CPU)
+    classes = one.labelled[:1] + [
+        s for s in one.labelled if (np.isin(one.parts.numpy(), s.values) == (drawn == 20)).all()
+    ]
+    assert [int(np.isin(one.parts.numpy(), s.values).sum()) for s in classes] == [261 * 48, 48]
+    assert ((one.parts.numpy() > 0) == (drawn > 0)).all()
+    every = image.labels_like(np.arange(drawn.size).reshape(drawn.shape) % 301, name="many", label_names={})
+    with pytest.raises(MedseqError, match="300 classes"):
+        prompted_case(image, every, rng=np.random.default_rng(0), device=CPU)
+
+
 def test_structures_are_found_without_labels() -> None:
     one = case()
     assert one.unlabelled

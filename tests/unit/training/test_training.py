@@ -217,3 +217,9 @@ def test_synthetic_cases_are_made_once_and_train_alone(tmp_path: Path) -> None:
     assert torch.equal(first.image, again.image)
     result = ms.train(c.model_copy(update={"loop": LoopSettings(**{**LOOP, "iterations": 1})}))
     assert len(result.curve) == 1
+    for made in kept:
+        made.unlink()
+    synthetic_cases(
+        c.model_copy(update={"inference": c.inference.model_copy(update={"along": "z"})}), tmp_path / "m.run"
+    )
+    assert [p.name for p in tmp_path.glob("heads-*.pt")] != [p.name for p in kept]  # another sequence is another file
