@@ -28,6 +28,7 @@ def low_rank(conv: nn.Conv2d, rank: int) -> nn.Sequential:
         conv.padding,  # type: ignore[arg-type]
         conv.dilation,  # type: ignore[arg-type]
         bias=False,
+        padding_mode=conv.padding_mode,
     )
     second = nn.Conv2d(rank, conv.out_channels, 1, bias=conv.bias is not None)
     if not conv.weight.is_meta:

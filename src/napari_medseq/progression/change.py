@@ -34,8 +34,6 @@ NUMBERS = (
     "new_volume_ml",
 )
 TEXTS = ("doubling", "shift_direction", "spread_direction", "spread_axis")
-#: events after which a lesion is not the same tissue as before
-_MIXED = ("merged", "split", "complex")
 _WORDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
 
@@ -153,6 +151,19 @@ def axis_words(vector: Sequence[float] | NDArray[np.float64]) -> str:
     return f"{direction_words(v)} to {direction_words(-v)}"
 
 
+def is_whole(events: Sequence[str]) -> bool:
+    """Whether a lesion at its last sighting is what it was at its first, so that the two volumes compare: it merged with others as often
+    as it fell apart again, and none were exchanged.
+
+    Parameters
+    ----------
+    events : sequence of str
+        Of all its rows, in order of visit.
+    """
+    later = list(events[1:])
+    return "complex" not in later and later.count("merged") == later.count("split")
+
+
 def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
     """Growth over all sightings of one lesion: share of intervals that grew, longest run, and overall doubling time.
 
@@ -161,8 +172,7 @@ def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
     rows : DataFrame
         The rows of one lesion in order of visit. An interval grew where the change in its row is beyond the bound, which is the change
         against the sum of all parents where lesions merged; intervals without a change (parts of a split, sightings that the field of
-        view cuts off) are left out. The overall change is blank of a lesion that merged with another or fell apart, because its first
-        and last volumes are not of the same tissue.
+        view cuts off) are left out. The overall change is blank of a lesion that is not whole, see `is_whole`.
 
     Returns
     -------
@@ -182,8 +192,7 @@ def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
     days = float((last["date"] - first["date"]).days) if len(rows) > 1 and pd.notna(first["date"]) else np.nan
     overall: dict[str, float | str] = {}
     merged = volumes[-1] == 0 and last["event"] != "resolved"
-    mixed = bool(rows["event"].iloc[1:].isin(_MIXED).any())
-    if not (cut[0] or cut[-1] or mixed):
+    if is_whole(rows["event"].tolist()) and not (cut[0] or cut[-1]):
         overall = of_volumes(volumes[0], volumes[-1], sds[0], sds[-1], days)
     return {
         "lesion": first["lesion"],

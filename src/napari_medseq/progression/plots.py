@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from napari_medseq import files
 from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import WriteError
+from napari_medseq.progression.change import is_whole
 from napari_medseq.record import DISCLAIMER
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def burden(progression: Tracked, axes: Axes) -> Artists:
     (line,) = axes.plot(x, total, "-o", color=colour, linewidth=2, markersize=5, picker=5, label="total")
     axes.fill_between(x, total - 1.96 * sd, total + 1.96 * sd, color=colour, alpha=0.2, linewidth=0)
     for at, value, count in zip(x, total, summary["lesions"], strict=True):
-        text = f"{value:.3g} mL\n{count} lesion{'' if count == 1 else 's'}"
+        if not np.isfinite(value):  # a visit without a mask
+            continue
+        text = f"{value:.3g} mL\n{int(count)} lesion{'' if count == 1 else 's'}"
         axes.annotate(text, (at, value), (0, 8), textcoords="offset points", ha="center", fontsize=8, color=colour)
     axes.margins(x=0.08)
     # two lines of text stand above the highest point, also where the plot is docked and low
@@ -142,14 +145,13 @@ def burden(progression: Tracked, axes: Axes) -> Artists:
 def waterfall(progression: Tracked, axes: Axes) -> Artists:
     """Change of each lesion from its first to its last visit in percent, largest growth first.
 
-    One that was seen once, or that merged into another, has no change of its own and no bar.
+    One that was seen once, or that is no longer whole (`change.is_whole`), has no change of its own and no bar.
     """
     table = _drawn(progression.lesions, axes)
     bars = []
     for number, rows in by_lesion(table):
         first, last = float(rows["volume_ml"].iloc[0]), float(rows["volume_ml"].iloc[-1])
-        merged = last == 0 and rows["event"].iloc[-1] != "resolved"
-        if len(rows) > 1 and not merged:
+        if len(rows) > 1 and is_whole(rows["event"].tolist()):
             bars.append((number, 100 * (last - first) / first))
     bars.sort(key=lambda bar: -bar[1])
     artists: Artists = {}

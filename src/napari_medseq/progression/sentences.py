@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from napari_medseq.progression.change import noise_bound
 from napari_medseq.progression.matrix import visit_name
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def overall(progression: Tracked) -> list[str]:
     lines.append(f"{_lesions(first)} with {_ml(first['volume_ml'])} at the first visit.")
     if len(progression.seen) > 1:
         change = last["volume_ml"] - first["volume_ml"]
-        bound = 1.96 * (first["volume_sd_ml"] ** 2 + last["volume_sd_ml"] ** 2) ** 0.5
+        bound = noise_bound(*(row[name] for name in ("volume_ml", "volume_sd_ml") for row in (first, last)))
         word = "rose" if change > bound else "fell" if -change > bound else "did not change beyond the noise"
         share = f", {100 * change / first['volume_ml']:+.0f} %" if first["volume_ml"] > 0 else ""
         lines.append(

@@ -122,6 +122,8 @@ def test_full_rank_is_the_same_convolution_and_the_error_is_what_was_cut() -> No
     conv = nn.Conv2d(3, 6, 3, padding=1).double()
     x = torch.randn(2, 3, 7, 5, dtype=torch.float64)
     assert torch.allclose(low_rank(conv, 6).double()(x), conv(x), atol=1e-6)
+    mirrored = nn.Conv2d(3, 6, 3, padding=1, padding_mode="reflect").double()
+    assert torch.allclose(low_rank(mirrored, 6).double()(x), mirrored(x), atol=1e-6)
     first, second = (p for name, p in low_rank(conv, 2).named_parameters() if name.endswith("weight"))
     product = torch.einsum("or,rikl->oikl", second[..., 0, 0].double(), first.double()).detach()
     whole = conv.weight.detach()

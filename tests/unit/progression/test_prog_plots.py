@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 import napari_medseq as ms
 from napari_medseq.colours import lesion_colour
-from napari_medseq.progression import plots
+from napari_medseq.progression import plots, sentences
 from napari_medseq.sequence import ImageSequence, affine_from
 from tests.narrowing import some
 from tests.unit.progression.masks import BRIDGE, A, B, C, mask
@@ -109,3 +109,23 @@ def test_of_very_many_lesions_the_largest_are_drawn_and_said() -> None:
         assert largest in shown
         assert any("200 largest of 300" in text.get_text() for text in axes.texts)
     assert len(p.growth) == 300
+
+
+def test_a_union_has_no_change_of_its_own_until_it_falls_apart_again() -> None:
+    apart, union = mask(A, B, C), mask(A, B, BRIDGE, C)
+    assert set(plots.waterfall(ms.track([apart, union]), Figure().subplots())) == {3}
+    assert {1, 3} <= set(plots.waterfall(ms.track([apart, union, apart]), Figure().subplots()))
+
+
+def test_a_visit_without_a_mask_has_no_numbers_beside_the_burden() -> None:
+    axes = Figure().subplots()
+    with pytest.warns(ms.MedseqWarning, match="no mask"):
+        p = ms.track([mask(A), None, mask(A)])
+    plots.burden(p, axes)
+    assert [text.get_text() for text in axes.texts] == ["0.288 mL\n1 lesion"] * 2
+
+
+def test_the_sentence_on_the_burden_and_the_table_name_one_bound() -> None:
+    p = ms.track([mask((2, 5, 2, 5, 2, 5)), mask((2, 12, 2, 20, 2, 20))], dates=["2020-01-01", "2020-06-01"])
+    bound = p.lesions.query("visit == 1")["change_bound_ml"].item()
+    assert f"noise bound {bound:.2g} mL" in " ".join(sentences.overall(p))

@@ -116,6 +116,17 @@ def test_rano_bidimensional(rule: str) -> None:
     assert categories(series({0: 20}, {}, {}), rule) == ["CR", "CR (unconfirmed)"]
 
 
+def test_rano_2_goes_by_new_lesions_that_are_measurable() -> None:
+    small, large = series({0: 20}, {0: 20, 1: 6}, {0: 20, 1: 12}), series({0: 20}, {0: 20, 1: 12})
+    assert categories(small, "rano-2010") == ["PD", "PD"]
+    for rule in ("rano-2.0", "rano-2.0-volumetric"):
+        found = assess(small, rule)
+        assert [v.category for v in found.verdicts] == ["SD", "PD"]
+        assert "lesion 2 is new, but not measurable" in found.verdicts[0].reasons
+        assert "lesion 2, no target, grew from" in found.verdicts[1].reasons[0]
+        assert categories(large, rule) == ["PD"]
+
+
 def test_rano_volumetric_limits() -> None:
     assert categories(series({0: 20}, {0: 22}), "rano-2.0-volumetric") == ["SD"]  # +33 %
     assert categories(series({0: 20}, {0: 23}), "rano-2.0-volumetric") == ["PD"]  # +52 %

@@ -74,7 +74,7 @@ def rano2010(
         than at baseline, both a clinical state and T2/FLAIR that are not worse; worse ones are progression, and so is growth,
         unless steroids were reduced ("not evaluable"). Without a measurable lesion at the first visit the best outcome is SD.
     """
-    rules = _Rules("RANO 2010", SOURCE_2010, "product_mm2", 50, 25, True)
+    rules = _Rules("RANO 2010", SOURCE_2010, "product_mm2", 50, 25, flair_asked=True, any_new=True)
     context = _Context(
         len(progression.dates),
         rules,
@@ -95,11 +95,12 @@ def rano2_bidimensional(
     clinical: Sequence[str | None] | None = None,
     flair: Sequence[str | None] | Tracked | None = None,
 ) -> Assessment:
-    """RANO 2.0 with products of diameters, −50 % and +25 %; as `rano2010` otherwise, with up to three targets.
+    """RANO 2.0 with products of diameters, −50 % and +25 %; as `rano2010` otherwise, with up to three targets, and with progression only
+    by new lesions that are measurable.
 
     T2/FLAIR counts only where it is given: RANO 2.0 leaves it out for enhancing tumours and asks for it in mixed ones.
     """
-    rules = _Rules("RANO 2.0", SOURCE_2, "product_mm2", 50, 25, False)
+    rules = _Rules("RANO 2.0", SOURCE_2, "product_mm2", 50, 25)
     context = _Context(
         len(progression.dates),
         rules,
@@ -120,8 +121,8 @@ def rano2_volumetric(
     clinical: Sequence[str | None] | None = None,
     flair: Sequence[str | None] | Tracked | None = None,
 ) -> Assessment:
-    """RANO 2.0 with volumes: −65 % and +40 %; context as in `rano2010`."""
-    rules = _Rules("RANO 2.0 volumetric", SOURCE_2, "volume_ml", 65, 40, False)
+    """RANO 2.0 with volumes: −65 % and +40 %; context as in `rano2010`, new lesions as in `rano2_bidimensional`."""
+    rules = _Rules("RANO 2.0 volumetric", SOURCE_2, "volume_ml", 65, 40)
     context = _Context(
         len(progression.dates),
         rules,
@@ -140,7 +141,9 @@ class _Rules:
     column: str
     fall: float
     rise: float
-    flair_asked: bool
+    flair_asked: bool = False
+    #: whether any new lesion is progression, or only a measurable one
+    any_new: bool = False
 
     @property
     def unit(self) -> str:
@@ -229,7 +232,10 @@ class _Rano:
     def _judge(self, visit: int, sums: Sequence[float], least: int) -> tuple[str, list[str]]:
         rules, context, unit = self.rules, self.context, self.rules.unit
         now, base, nadir = sums[visit], sums[0], sums[least]
-        why = [f"lesion {k} is new" for k in self.seen.new(visit)] + self._non_targets_worse(visit)
+        new = self.seen.new(visit)
+        counted = [k for k in new if rules.any_new or self._measurable(k, visit)]
+        small = [f"lesion {k} is new, but not measurable" for k in new if k not in counted]
+        why = [f"lesion {k} is new" for k in counted] + self._non_targets_worse(visit)
         why += context.worse(visit)
         if percent(now, nadir) >= rules.rise or (nadir == 0 < now):
             change = f"{percent(now, nadir):+.0f} %, limit +{rules.rise:g} %"
@@ -244,12 +250,13 @@ class _Rano:
             return "PD", why
         if not self.targets:
             return "SD", [
-                f"no lesion with two diameters of {self.smallest_mm:g} mm at the first visit: no response can be told"
+                f"no lesion with two diameters of {self.smallest_mm:g} mm at the first visit: no response can be told",
+                *small,
             ]
         unknown = out_of_view(self.seen.unseen(self._counted_before(visit), visit))
         remaining = [k for k in self.seen.lesions if self.seen.measured(k, visit)]
         fell = f"fell from baseline {number(base)} to {number(now)} {unit} ({percent(now, base):+.0f} %, limit −{rules.fall:g} %)"
-        notes: list[str] = []
+        notes = list(small)
         for name, holds, reason in (
             ("CR", not remaining and not unknown, "no enhancing lesion is left"),
             ("PR", percent(now, base) <= -rules.fall, fell),
