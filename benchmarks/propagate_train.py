@@ -51,6 +51,7 @@ NETWORK: dict[str, Any] = {
 INFERENCE: dict[str, Any] = {
     "precision": "bfloat16",
     "span": [40, 48],
+    "contrast": 3,
     "horizon": [10, 0.6],
     "horizon_frames": 1,
     "connected": True,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from napari_medseq.inference.planes import Planes
 from napari_medseq.inference.prompt_chain import carried_on, is_long, steps_beyond, steps_of_a_round
+from napari_medseq.inference.prompt_contrast import limited
 from napari_medseq.inference.prompt_ends import beyond_even_ends, ends_within
 from napari_medseq.inference.prompt_passes import Carry
 from napari_medseq.inference.prompt_window import (
@@ -97,6 +98,10 @@ class FilledWindow:
         """A window of an object into which nothing was read yet."""
         image, painted = torch.empty(window.shape), torch.zeros(window.shape, dtype=torch.bool)
         return cls(one, growth, window, image, painted, _flags(one, window))
+
+    def limited(self, contrast: float) -> FilledWindow:
+        """The window with intensities near the object's own; see `prompt_contrast.limited`."""
+        return replace(self, image=limited(self.image, self.painted, self.annotated, contrast))
 
     def part(self, cut: slice) -> FilledWindow:
         """Some of its steps."""
@@ -183,6 +188,8 @@ class Carrier:
             pending = pending[len(held) :]
             windows = [FilledWindow.blank(*one) for one in held]
             fill(windows, self.planes, self.labels, self.cancelled)
+            if self.settings.contrast is not None:
+                windows = [w.limited(self.settings.contrast) for w in windows]
             for group in self._alike(windows):
                 pending += self._group(group, give)
 

@@ -38,6 +38,8 @@ class PromptSettings(Settings):
         Room around the painted shape, as a share of its longest side.
     largest : int
         Pixels of a window's side, at most; a window that grows further takes larger pixels.
+    contrast : float or None
+        Deviations from the object's median at which intensities end; see `prompt_contrast.limited`. None: they do not.
     threshold : float
         Probability from which on a voxel is the object's.
     horizon : (float, float)
@@ -60,6 +62,7 @@ class PromptSettings(Settings):
     span: tuple[float, float] = (40.0, 48.0)
     margin: float = Field(0.6, ge=0)
     largest: int = Field(160, ge=_LEAST)
+    contrast: float | None = Field(None, gt=0)
     threshold: float = Field(0.5, gt=0, lt=1)
     horizon: tuple[float, float] = HORIZON
     horizon_frames: float = Field(HORIZON[0], gt=0)

@@ -1,0 +1,54 @@
+"""Intensities of a window limited to those near the painted object's own, so that its borders keep their contrast.
+
+The network sees intensities in units of their spread in and around the painted shape. Where air lies beside a liver, that spread is ten
+times the difference between liver and muscle, which is then lost: CT in Hounsfield units, as people have it, not the windowed images that
+the network learned from. What is much darker or brighter than the object is equally well told from it when it is less so.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_medseq.models.prompting import RING
+
+_LEAST = 0.1  # of the window's spread; what is narrower is the object's noise
+_NORMAL = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
+
+
+def limited(image: Tensor, painted: Tensor, annotated: Tensor, times: float) -> Tensor:
+    """An image whose intensities end at `times` a deviation on either side of the painted object's median.
+
+    The deviation is the larger one of two: the object's own (1.4826 times its median absolute deviation), and the median distance of its
+    surroundings (`napari_medseq.models.prompting.RING`) from its median. So the limits are wide where most of the surroundings are air,
+    as they are around a lung nodule, and narrow where a part of them is.
+
+    Parameters
+    ----------
+    image : Tensor, (step, row, column)
+        In any unit.
+    painted : Tensor of bool, (step, row, column)
+    annotated : Tensor of bool, (step,)
+    times : float
+
+    Returns
+    -------
+    Tensor, (step, row, column)
+        The image itself where nothing is painted or nothing deviates.
+    """
+    shown = annotated & painted.flatten(1).any(1)
+    if not shown.any():
+        return image
+    inside, values = painted[shown], image[shown]
+    size = 2 * int(RING) + 1
+    near = functional.max_pool2d(inside.float()[:, None], size, 1, int(RING))[:, 0] > 0
+    own, around = values[inside], values[near & ~inside]
+    middle = own.median()
+    deviation = _NORMAL * (own - middle).abs().median()
+    if around.numel():
+        deviation = torch.maximum(deviation, (around - middle).abs().median())
+    deviation = torch.maximum(deviation, _LEAST * image.std())
+    if not deviation > 0:
+        return image
+    return image.clamp(middle - times * deviation, middle + times * deviation)

@@ -1,0 +1,50 @@
+"""Intensities end where they tell an object from its surroundings no better."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from napari_medseq.inference.prompt_contrast import limited
+
+ANNOTATED = torch.tensor([False, True, False])
+
+
+def scan(air: int, own: float = 60.0, beside: float = 20.0) -> tuple[Tensor, Tensor]:
+    """A disc in tissue with a little noise, three steps, and so many columns of air on one side."""
+    line = torch.arange(48) - 23.5
+    disc = (line[:, None] ** 2 + line**2 <= 100).expand(3, 48, 48)
+    image = torch.where(disc, own, beside) + torch.randn(3, 48, 48, generator=torch.Generator().manual_seed(0))
+    image[:, :, 48 - air :] = -1000
+    painted = disc & ANNOTATED[:, None, None]
+    return image, painted
+
+
+def test_air_beside_an_organ_becomes_as_dark_as_it_need_be() -> None:
+    image, painted = scan(air=12)
+    found = limited(image, painted, ANNOTATED, 3)
+    assert torch.equal(found[..., :36], image[..., :36])
+    low = float(found.min())
+    assert low == pytest.approx(60 - 3 * max(40.0, 0.1 * float(image.std())), abs=6)
+    assert (found[..., 36:] == low).all()
+
+
+def test_an_object_in_air_keeps_the_air() -> None:
+    image, painted = scan(air=2, own=0.0, beside=-850.0)
+    assert torch.equal(limited(image, painted, ANNOTATED, 3), image)
+
+
+def test_limits_do_not_depend_on_the_unit() -> None:
+    image, painted = scan(air=12)
+    found = limited(image, painted, ANNOTATED, 3)
+    for scale in (1e-6, 1e6):
+        assert torch.allclose(limited(image * scale, painted, ANNOTATED, 3) / scale, found, rtol=1e-4)
+
+
+def test_without_paint_or_contrast_an_image_is_as_it_was() -> None:
+    image, painted = scan(air=12)
+    assert limited(image, torch.zeros_like(painted), ANNOTATED, 3) is image
+    even = torch.ones_like(image)
+    assert limited(even, painted, ANNOTATED, 3) is even
+    assert torch.equal(limited(image, painted, ~ANNOTATED, 3), image)  # painted on a step that is not annotated
