@@ -34,11 +34,6 @@ def test_an_object_of_few_slices_ends_although_most_of_them_are_painted() -> Non
     assert not fall([10, 11, 12, 13, 14]).any()  # neighbours tell nothing, however many
 
 
-def test_half_of_its_width_and_a_little_more_tell_of_an_end() -> None:
-    assert fall([18, 20, 22], gap=3.6, radius=10)[15] > 10  # 1.4 radii from the first to the last
-    assert not fall([18, 20, 22], gap=3.0, radius=10).any()  # 1.2
-
-
 @pytest.mark.parametrize(
     "steps",
     [[20], [10, 30], [19, 20, 21], [10, 13, 22]],
