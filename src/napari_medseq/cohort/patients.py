@@ -137,11 +137,15 @@ def _from_table(table: Path) -> Iterator[tuple[str, Path]]:
     if path_column is None:
         raise ReadError(f"{table} has no column of paths; call it 'study', with a row per patient.")
     name_column = next((columns[c] for c in _NAME_COLUMNS if c in columns), None)
-    for row in rows:
-        if row[path_column]:
-            path = path_in(table, row[path_column])
-            name = row[name_column] if name_column else ""
-            yield name or _name_of(path), path
+    for number, row in enumerate(rows, 1):
+        if not row[path_column]:
+            told = ", ".join(cell for cell in row.values() if cell)
+            raise ReadError(
+                f"{table}: row {number} ({told}) has no path in the column {path_column!r}; add it, or remove the row."
+            )
+        path = path_in(table, row[path_column])
+        name = row[name_column] if name_column else ""
+        yield name or _name_of(path), path
 
 
 def _is_dicom(file: Path) -> bool:

@@ -9,6 +9,7 @@ into messages. Sources: PKWARE's APPNOTE 6.3 (ZIP), POSIX.1-2001 (tar), D. Fifie
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -34,6 +35,8 @@ _MOST_MEMBERS = 500_000
 #: Bytes that must stay free on the disk.
 _SPARE_DISK = 1 << 28
 _CHUNK = 1 << 20
+#: Errors of the place that is written to, not of the archive.
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _DEEPEST = 2
 
 
@@ -156,7 +159,10 @@ class _Writer:
             if self.written == 0 and error.errno is None:  # a damaged gzip stream
                 self._damaged(error)
             else:
-                raise ReadError(f"{self._name}: cannot be unpacked ({error.strerror or error}).") from error
+                raise ReadError(
+                    f"{self._name}: cannot be unpacked into {self.out.folder.parent} ({error.strerror or error}); free some space, or set "
+                    "TMPDIR to a folder on another disk."
+                ) from error
         if self.outside:
             self.out.problems.append(
                 f"{self._name}: {self.outside} file(s) have names that leave the archive; they are left out."
@@ -215,9 +221,9 @@ class _Writer:
             except NotImplementedError as error:
                 self._problem(member.filename, error)
             except Exception as error:
-                if isinstance(error, ReadError):
-                    raise
                 target.unlink(missing_ok=True)
+                if isinstance(error, ReadError) or (isinstance(error, OSError) and error.errno in _NO_PLACE):
+                    raise
                 self._problem(member.filename, error)
 
     def _tar(self, tar: tarfile.TarFile) -> None:

@@ -21,7 +21,8 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _PROMISES = (".dcm", ".ima", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7-Zip", b"Rar!\x1a\x07": "RAR"}
-_PICTURES = ("picture", "tiff", "video")
+#: Kinds of files that are pictures, not scans.
+PICTURES = ("picture", "tiff", "video")
 
 
 class Collection:
@@ -62,9 +63,13 @@ class Collection:
         inside = Collection()
         for file in walk(folder, self.unreadable):
             inside._add_file(file)
-        if any(kind not in _PICTURES for kind in inside.kinds):  # a thumbnail beside a scan is no image of its own
-            for kind in _PICTURES:
-                inside.kinds.pop(kind, None)
+        if any(kind not in PICTURES for kind in inside.kinds):  # a thumbnail beside a scan is no image of its own
+            pictures = {kind: inside.kinds.pop(kind, []) for kind in PICTURES}
+            if others := [*pictures["tiff"], *pictures["video"]]:
+                names = ", ".join(p.name for p in others[:3]) + (", …" if len(others) > 3 else "")
+                inside.unreadable.append(
+                    f"{folder}: {len(others)} TIFF or video file(s) beside scans ({names}) are left out; open them by their own names."
+                )
         self._take(inside)
 
     def _add_archive(self, path: Path, *, named: bool) -> None:
@@ -133,6 +138,11 @@ def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
     for entry in entries:
         out.add(Path(entry))
     return out.finished()
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file is an image or an archive, or promises by its name to be a medical image."""
+    return detect(path) is not None or path.name.lower().endswith(_PROMISES)
 
 
 def walk(folder: Path, unreadable: list[str] | None = None) -> Iterator[Path]:

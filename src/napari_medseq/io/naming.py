@@ -128,14 +128,17 @@ def readable(text: str, fallback: str = "image") -> str:
 
 
 def unique(sequences: Iterable[ImageSequence]) -> list[ImageSequence]:
-    """The same sequences, later namesakes numbered ``_2``, ``_3``…"""
+    """The same sequences, later namesakes numbered ``_2``, ``_3``…
+
+    Names that differ only in case are namesakes too, because files called so are one on many systems.
+    """
     seen: set[str] = set()
     out = []
     for seq in sequences:
         name, number = seq.name, 1
-        while name in seen:
+        while name.casefold() in seen:
             number += 1
             name = f"{seq.name}_{number}"
-        seen.add(name)
+        seen.add(name.casefold())
         out.append(seq if name == seq.name else seq.replace(name=name))
     return out

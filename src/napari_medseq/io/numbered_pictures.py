@@ -1,8 +1,8 @@
 """Numbered pictures in a folder are one sequence, not an image each: ``frames/0001.jpg`` … the frames of a video, and grey TIFF files
 (``scan/slice_0001.tif`` …) the slices of a volume, as micro-CT and light-sheet microscopes write them.
 
-Pictures belong together if they lie in one folder, have one size and kind, and their names differ only in a number. The numbers of slices
-must also be evenly spaced, without a gap.
+Pictures belong together if they lie in one folder, have one size and kind, and their names differ only in a number that is no date and does
+not count visits (``P1_20200131.png``, ``P1_month6.png``). The numbers of slices must also be evenly spaced, without a gap.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from napari_medseq.errors import ReadError
+from napari_medseq.io import naming
 from napari_medseq.io.files import walk
 from napari_medseq.io.formats.reader import Facts
+from napari_medseq.io.visit_order import ends_like_visit
 from napari_medseq.sequence import ImageSequence
 
 Item = TypeVar("Item")
@@ -202,4 +204,10 @@ def _numbered_facts(facts: Facts) -> Numbered | None:
 
 def _numbered(path: Path) -> Numbered | None:
     match, along = re.fullmatch(r"(.*?)(\d+)", path.stem), _ALONG.get(path.suffix.upper().lstrip("."))
-    return None if match is None or along is None else Numbered(path.parent, match[1], along, int(match[2]))
+    if match is None or along is None or ends_like_visit(match[1]):
+        return None
+    if (
+        naming.date_in(path.stem) is not None and naming.date_in(match[1]) is None
+    ):  # the number is a day, or a part of one
+        return None
+    return Numbered(path.parent, match[1], along, int(match[2]))

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from napari_medseq.io.dicom.headers import FileHeader
     from napari_medseq.io.dicom.series import Scan
 
-_PICTURES = ("picture", "tiff", "video")
 #: Files looked at to find the images of a structure set that was opened alone.
 _MOST_NEIGHBOURS = 1500
 

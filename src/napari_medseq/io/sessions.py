@@ -5,14 +5,15 @@ Source: the BIDS specification 1.10, "Sessions file" and "Scans file"; dates bef
 
 from __future__ import annotations
 
-import csv
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
+from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
+from napari_medseq.io.spreadsheets import read_rows
 
 #: Columns that hold the day of a session.
 _DATE_COLUMNS = ("acq_time", "date", "acq_date", "session_date", "scan_date", "visit_date", "study_date")
@@ -70,9 +71,13 @@ def read_sessions(folder: Path, *, of_session: bool) -> Sessions:
             session = next((row[k] for k in ("session_id", "session", "visit", "visit_id") if row.get(k)), "").lower()
             if not session:
                 continue
-            out.order.append(session)
             stated = next((row[k] for k in _DATE_COLUMNS if row.get(k, "").lower() not in _UNKNOWN), "")
             day = day_of(stated)
+            if session in out.order:
+                if day is not None and day != out.dates.get(session):
+                    out.notes.append(f"{table}: {session} is there twice, with different days; the first one is used.")
+                continue
+            out.order.append(session)
             if day is not None:
                 out.dates[session] = day
             elif stated:
@@ -103,9 +108,9 @@ def _rows(table: Path, notes: list[str]) -> Iterator[dict[str, str]]:
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LONGEST:  # a pipe would be waited for
             notes.append(f"{table}: this is no table that can be read; its dates are not used.")
             return
-        lines = table.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        tab = "\t" in (lines[0] if lines else "") or "," not in (lines[0] if lines else "")
-        for row in csv.DictReader(lines, delimiter="\t" if tab else ","):
-            yield {str(k).strip().lower(): v.strip() for k, v in row.items() if isinstance(v, str)}
-    except (OSError, csv.Error) as error:
+        for row in read_rows(table, error=ReadError):
+            yield {name.lower(): cell for name, cell in row.items()}
+    except OSError as error:
         notes.append(f"{table}: cannot be read ({type(error).__name__}); its dates are not used.")
+    except ReadError as error:
+        notes.append(f"{error} Its dates are not used.")

@@ -22,7 +22,7 @@ from napari_medseq.io.numbered_pictures import holds_sequences
 from napari_medseq.io.reading import read_collected
 from napari_medseq.io.sessions import Sessions, read_sessions
 from napari_medseq.io.shifted_dates import shifted
-from napari_medseq.io.visit_folders import SESSION, Place, is_visit, opened_folder, patient_folder, places_of
+from napari_medseq.io.visit_folders import SESSION, Place, is_visit, left_out, opened_folder, patient_folder, places_of
 from napari_medseq.io.visit_groups import merged, visits_of
 from napari_medseq.io.visit_order import merged_order, natural, order_of
 from napari_medseq.progress import Cancelled, Progress, part
@@ -86,6 +86,7 @@ def read_study(
     if root.is_file():
         root = root.parent if root.name.upper() == "DICOMDIR" else opened_folder(root, notes)
     patient, places = _places(root)
+    notes.extend(left_out(patient, places))
     table = read_sessions(patient, of_session=bool(SESSION.match(patient.name)))
     notes.extend(table.notes)
     visits: list[Visit] = []

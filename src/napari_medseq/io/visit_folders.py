@@ -11,7 +11,7 @@ from pathlib import Path
 from napari_medseq.errors import ReadError
 from napari_medseq.io import archives, naming
 from napari_medseq.io.detection import detect
-from napari_medseq.io.files import collect
+from napari_medseq.io.files import PICTURES, collect, looks_like_image, walk
 from napari_medseq.io.sessions import scans_date
 from napari_medseq.io.visit_order import is_visit_name, natural
 
@@ -188,15 +188,21 @@ def _visit_in(name: str) -> str:
 
 
 def _flat_sessions(folder: Path) -> list[Place]:
-    """Files lying together whose names carry ``ses-XX``, or each a date or the name of a visit: a visit for each of these."""
+    """Files lying together, or in folders by kind, whose names carry ``ses-XX``, or each a date or the name of a visit: a visit for each
+    of these.
+
+    DICOM says itself which visit it is of, so that such files alone are no visits by their names.
+    """
     files = [p for p in _loose(folder) if p.is_file()]
+    files += [f for sorting in _folders(folder) if sorting.name.lower() in _SORTING for f in walk(sorting)]
     groups: dict[str, list[Path]] = {}
     for file in files:
         match = _IN_NAME.search(naming.stem(file))
         day = naming.date_in(naming.stem(file))
         name = match.group(1) if match else f"ses-{day:%Y%m%d}" if day else ""
         if name:
-            groups.setdefault(name, []).append(file)
+            known = next((other for other in groups if other.lower() == name.lower()), name)
+            groups.setdefault(known, []).append(file)
     if not groups:
         named = [(_visit_in(naming.stem(file)), file) for file in files]
         if all(name for name, _ in named):  # a word is less than a date: every file has to have one
@@ -207,6 +213,36 @@ def _flat_sessions(folder: Path) -> list[Place]:
     out = []
     for name, members in groups.items():
         kinds, failures = collect(members)
-        if kinds and "dicom" not in kinds:
+        if kinds or failures:
             out.append(Place(name, kinds, naming.date_in(name), failures))
-    return out if len(out) > 1 else []
+    named_by_files = any(set(p.files) - {"dicom"} for p in out)
+    return out if len(out) > 1 and named_by_files else []
+
+
+def left_out(patient: Path, places: list[Place]) -> list[str]:
+    """What lies in a patient's folder beside the visits and is in none of them, so that it is not read."""
+    if not patient.is_dir():
+        return []
+    used = {file for place in places for files in place.files.values() for file in files}
+    told = {line for place in places for line in place.failures}
+    scans = any(kind not in PICTURES for place in places for kind in place.files)
+    others: list[Path] = []
+    notes: list[str] = []
+    inside = {parent for file in used for parent in file.parents}
+    for entry in (*_folders(patient), *(f for f in _loose(patient) if looks_like_image(f))):
+        if entry in used or entry in inside or entry.name.upper() == "DICOMDIR":
+            continue
+        try:
+            kinds, failures = collect(entry)
+        except ReadError as error:
+            kinds, failures = {}, [str(error)]
+        found = [f for kind, files in kinds.items() if not (scans and kind in PICTURES) for f in files if f not in used]
+        others += [entry] if found else []
+        notes += [line for line in failures if line not in told]
+    if others:
+        names = ", ".join(p.name for p in others[:5]) + (", …" if len(others) > 5 else "")
+        notes.append(
+            f"{archives.shown(str(patient))}: left out, because it lies beside the visits and in none of them: {names}. Put it into "
+            "the folder of its visit."
+        )
+    return notes

@@ -12,6 +12,11 @@ from napari_medseq.io.sessions import day_of
 from napari_medseq.io.visit_folders import Place, is_visit
 from napari_medseq.sequence import ImageSequence, Visit
 
+_NO_STUDY = (
+    "The file names no study and no day, and the folder holds {number} studies: it is put with the first one. Put it into the "
+    "folder of its visit, or a date into its name."
+)
+
 
 def visits_of(place: Place, sequences: Iterable[ImageSequence], visit_day: date | None, patient: Path) -> list[Visit]:
     """A place's sequences as one visit, or as one per DICOM study and day where the place says no date."""
@@ -51,6 +56,8 @@ def _by_study(sequences: Sequence[ImageSequence], patient: Path) -> list[list[Im
         study = str(seq.meta.get("study_uid", ""))
         if not fitting and not study and groups:
             fitting = [next(iter(groups))]
+            if len(groups) > 1:
+                seq = seq.replace(warnings=(*seq.warnings, _NO_STUDY.format(number=len(groups))))
         key = fitting[0] if fitting else (study, str(seq.meta.get("study_date", "")), "")
         groups.setdefault(key, []).append(seq)
     return list(groups.values())

@@ -91,6 +91,12 @@ def is_visit_name(name: str) -> bool:
     return bool(words & _VISIT_WORDS) or {"follow", "up"} <= words
 
 
+def ends_like_visit(name: str) -> bool:
+    """Whether a name without its number ends in a word that counts visits: ``P1_month`` of ``P1_month6``."""
+    words = _words(name)
+    return bool(words) and words[-1] in _VISIT_WORDS
+
+
 def _words(name: str) -> list[str]:
     """Letters and numbers of a name apart, in lower case; ``followUp2`` is three words."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)

@@ -126,17 +126,17 @@ def _write_nifti(seq: ImageSequence, path: Path) -> None:
     if "c" in axes:
         if "t" in axes:
             raise WriteError(f"{seq.name}: colour in time cannot be stored as NIfTI; write its frames one by one.")
+        if array.dtype != np.uint8:
+            raise WriteError(
+                f"{seq.name}: NIfTI holds colours of 8 bits, and these are {array.dtype}; use .nrrd or .mha, or convert them to uint8."
+            )
         channels = array.shape[axes.index("c")]
         names = ("R", "G", "B", "A")[:channels]
-        array = np.ascontiguousarray(array.astype(np.uint8))
+        array = np.ascontiguousarray(array)
         array = array.view(np.dtype([(n, "u1") for n in names]))[..., 0]
-    image = (
-        nib.Nifti1Image(array.transpose(order), affine)
-        if max(array.shape) < 32768
-        else nib.Nifti2Image(array.transpose(order), affine)
-    )
+    image_type = nib.Nifti1Image if max(array.shape) < 32768 else nib.Nifti2Image
+    image = image_type(array.transpose(order), affine, dtype=array.dtype)  # nibabel asks for the type of 64-bit numbers
     header = image.header
-    header.set_data_dtype(array.dtype)
     header.set_xyzt_units("mm", "sec" if "t" in axes else None)
     code = 1 if seq.oriented else 0
     image.set_sform(affine, code)

@@ -128,7 +128,8 @@ def _file(name: str, visit: str, others: dict[Path, ImageSequence]) -> Path:
     ending = next((e for e in _ENDINGS if stem.endswith(e)), "")
     stem, ending = stem.removesuffix(ending), ending or "_mask"
     file, number = Path(visit) / f"{stem}{ending}.nii.gz", 1
-    while file in others:
+    taken = {str(other).casefold() for other in others}  # names that differ only in case are one file on many systems
+    while str(file).casefold() in taken:
         number += 1
         file = Path(visit) / f"{stem}-{number}{ending}.nii.gz"
     return file

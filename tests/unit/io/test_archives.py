@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -303,3 +304,14 @@ print(len(study.visits), [str(w.message) for w in caught])
     assert done.returncode == 0, done.stderr
     assert "cannot be listed" in done.stdout
     assert "2021-01-01" in done.stdout
+
+
+def test_a_full_disk_is_not_a_damaged_archive(tmp_path: Path, heap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = _zip(heap, tmp_path / "full.zip")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("napari_medseq.io.archives._Writer._write", full)
+    with pytest.raises(ReadError, match=r"No space left on device.*TMPDIR"):
+        ms.read(archive)

@@ -262,3 +262,35 @@ def test_mutated_files_never_crash(
             return
     for seq in found:
         assert np.isfinite(seq.affine).all()
+
+
+@pytest.mark.parametrize(
+    ("bits", "inter", "syntax"),
+    [(8, 0, None), (16, 0, None), (16, -1024, None), (32, 0, None), (8, 0, RLELossless), (16, 0, RLELossless)],
+)
+@pytest.mark.parametrize("first", ["u", "i"])
+def test_slices_of_one_series_may_be_signed_and_unsigned(
+    tmp_path: Path, bits: int, inter: int, syntax: UID | None, first: str
+) -> None:
+    expected = []
+    for k, kind in enumerate(first + "ui"):
+        limits = np.iinfo(f"{kind}{bits // 8}")
+        values = np.random.default_rng(k).integers(limits.min, limits.max, (6, 5), endpoint=True, dtype=limits.dtype)
+        ds = dicoms.dataset(values, position=(0.0, 0, 2.5 * k), RescaleIntercept=inter, RescaleSlope=1)
+        if syntax is not None:
+            ds.compress(syntax, generate_instance_uid=False)
+        dicoms.save(ds, tmp_path / f"{k}.dcm")
+        expected.append(values.astype(np.int64) + inter)
+    for lazy in (False, True):
+        (seq,) = ms.read(tmp_path, lazy=lazy)
+        assert np.array_equal(np.asarray(seq.data), np.stack(expected))
+
+
+def test_a_dark_picture_with_a_palette_of_sixteen_bits_stays_dark(tmp_path: Path) -> None:
+    shades = np.arange(0, 65536, 256, dtype=np.uint16) + 255
+    palette: dict[str, Any] = {f"{c}PaletteColorLookupTableDescriptor": [256, 0, 16] for c in ("Red", "Green", "Blue")}
+    palette |= {f"{c}PaletteColorLookupTableData": shades.tobytes() for c in ("Red", "Green", "Blue")}
+    for name, index in (("dark", 0), ("light", 200)):
+        pixels = np.full((6, 5), index, np.uint8)
+        dicoms.save(dicoms.dataset(pixels, PhotometricInterpretation="PALETTE COLOR", **palette), tmp_path / name)
+        assert (_one(tmp_path / name).data == index).all()

@@ -99,3 +99,27 @@ def test_where_a_slice_is_missing_or_has_colours_each_picture_is_an_image(scan: 
     for n in range(3):
         tifffile.imwrite(colours / f"{n}.tif", np.full((6, 8, 3), (n, 2, 3), np.uint8), photometric="rgb")
     assert len(ms.read(colours)) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "visits"),
+    [
+        (("P1_20200131", "P1_20200402", "P1_20200901"), ["ses-20200131", "ses-20200402", "ses-20200901"]),
+        (("2020-01-05", "2020-01-12", "2020-01-19"), ["ses-20200105", "ses-20200112", "ses-20200119"]),
+        (("P1_month6", "P1_month12", "P1_month18"), ["month6", "month12", "month18"]),
+    ],
+)
+def test_pictures_numbered_by_day_or_visit_are_no_frames(
+    tmp_path: Path, names: tuple[str, ...], visits: list[str]
+) -> None:
+    for name in names:
+        Image.fromarray(np.eye(6, 8, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    assert [v.name for v in ms.read_study(tmp_path).visits] == visits
+    assert sorted(s.name for s in ms.read(tmp_path)) == sorted(names)
+
+
+def test_frames_of_one_day_are_frames(tmp_path: Path) -> None:
+    for n in NUMBERS:
+        Image.fromarray(np.eye(6, 8, dtype=np.uint8)).save(tmp_path / f"P1_20200131_visit2_{n:04d}.png")
+    (seq,) = ms.read(tmp_path)
+    assert seq.size("t") == len(NUMBERS)

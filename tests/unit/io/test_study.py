@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 
 import napari_medseq as ms
 from napari_medseq.errors import ReadError, ReadWarning
@@ -182,3 +183,83 @@ def test_one_bad_file_does_not_lose_the_visit(tmp_path: Path) -> None:
 def test_lazy_studies(tmp_path: Path) -> None:
     _visit(tmp_path / "sub-1" / "ses-20200101")
     assert ms.read_study(tmp_path, lazy=True).visits[0].images[0].is_lazy
+
+
+def test_what_lies_beside_the_visits_is_named(tmp_path: Path) -> None:
+    for session in ("ses-20200101", "ses-20210101"):
+        _visit(tmp_path / "bids" / "sub-1" / session)
+        _visit(tmp_path / "dated" / session.removeprefix("ses-"))
+        _nifti(tmp_path / "flat" / f"P1_{session.removeprefix('ses-')}_T1.nii.gz")
+    _nifti(tmp_path / "bids" / "sub-1" / "anat" / "T2.nii.gz")
+    _nifti(tmp_path / "bids" / "sub-1" / "other.nii.gz")
+    _nifti(tmp_path / "dated" / "labels" / "20200101.nii.gz")
+    _nifti(tmp_path / "flat" / "atlas.nii.gz")
+    (tmp_path / "flat" / "notes.txt").write_text("no image")
+    for folder, names in (("bids", "anat, other.nii.gz"), ("dated", "labels"), ("flat", "atlas.nii.gz")):
+        with pytest.warns(ReadWarning, match=rf"left out.*: {names}\."):
+            study = ms.read_study(tmp_path / folder)
+        assert study.dates == [date(2020, 1, 1), date(2021, 1, 1)]
+
+
+def test_labels_in_a_folder_of_their_own_belong_to_the_day_in_their_name(tmp_path: Path) -> None:
+    for day in ("2020-01-31", "2020-05-04"):
+        _nifti(tmp_path / "mixed" / f"P1_{day}_T1.nii.gz")
+        _nifti(tmp_path / "mixed" / "labels" / f"P1_{day}_T1_seg.nii.gz")
+        _nifti(tmp_path / "sorted" / "images" / f"P1_{day}_T1.nii.gz")
+        _nifti(tmp_path / "sorted" / "labels" / f"P1_{day}_T1_seg.nii.gz")
+    for folder in ("mixed", "sorted"):
+        study = ms.read_study(tmp_path / folder)
+        expected = [(date.fromisoformat(d), [f"P1_{d}_T1"], [f"P1_{d}_T1_seg"]) for d in ("2020-01-31", "2020-05-04")]
+        assert _summary(study) == expected
+
+
+def test_a_visit_of_one_broken_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    for day in ("2020-01-31", "2020-05-04", "2020-07-01"):
+        _nifti(tmp_path / f"P1_{day}_T1.nii.gz")
+    (tmp_path / "P1_2020-07-01_T1.nii.gz").write_bytes(b"")
+    with pytest.warns(ReadWarning, match="ses-20200701: nothing in it could be opened"):
+        study = ms.read_study(tmp_path)
+    assert study.dates == [date(2020, 1, 31), date(2020, 5, 4)]
+    (dropped,) = study.dropped
+    assert "zero bytes" in dropped
+
+
+def test_visits_of_dicom_and_other_files_together(tmp_path: Path) -> None:
+    _nifti(tmp_path / "P1_2020-01-31.nii.gz")
+    dicoms.save(dicoms.dataset(dicoms.picture(), StudyDate="20200504"), tmp_path / "P1_2020-05-04.dcm")
+    assert ms.read_study(tmp_path).dates == [date(2020, 1, 31), date(2020, 5, 4)]
+
+
+def test_a_mask_without_a_day_beside_two_studies_is_doubtful(tmp_path: Path) -> None:
+    for k, day in enumerate(("20200101", "20210101")):
+        ds = dicoms.dataset(
+            dicoms.picture(), StudyDate=day, StudyInstanceUID=f"1.2.{k}", SeriesInstanceUID=f"1.2.{k}.1"
+        )
+        dicoms.save(ds, tmp_path / f"{k}.dcm")
+    _nifti(tmp_path / "drawn_mask.nii.gz")
+    with pytest.warns(ReadWarning, match="it is put with the first one"):
+        assert ms.read_study(tmp_path).dates == [date(2020, 1, 1), date(2021, 1, 1)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_sessions_table_from_a_spreadsheet(tmp_path: Path, encoding: str) -> None:
+    for name in ("ses-1", "ses-2"):
+        _visit(tmp_path / "sub-1" / name)
+    rows = "sep=;\nSession_ID;Acq_time\nses-1;2020-05-01\nses-2;2020-01-01\nses-1;2022-01-01\n"
+    (tmp_path / "sub-1" / "sessions.tsv").write_text(rows, encoding=encoding)
+    with pytest.warns(ReadWarning, match="ses-1 is there twice, with different days"):
+        study = ms.read_study(tmp_path / "sub-1")
+    assert [(v.name, v.date) for v in study.visits] == [("ses-2", date(2020, 1, 1)), ("ses-1", date(2020, 5, 1))]
+
+
+def test_names_that_differ_in_case_are_numbered(tmp_path: Path) -> None:
+    for name in ("a/T1.nii.gz", "b/t1.nii.gz"):
+        _nifti(tmp_path / name)
+    assert [s.name for s in ms.read(tmp_path)] == ["T1", "t1_2"]
+
+
+def test_a_video_or_tiff_beside_scans_is_named(tmp_path: Path) -> None:
+    _nifti(tmp_path / "t1.nii.gz")
+    tifffile.imwrite(tmp_path / "photo.tif", np.zeros((4, 5), np.uint8))
+    with pytest.warns(ReadWarning, match=r"1 TIFF or video file.*photo\.tif"):
+        assert [s.name for s in ms.read(tmp_path)] == ["t1"]

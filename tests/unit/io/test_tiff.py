@@ -103,3 +103,24 @@ def test_info_says_the_same_without_the_pixels(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pixels(4, 5, 6), imagej=True, resolution=(2, 2), metadata=facts)
     (said,) = ms.info(tmp_path / "a.tif")["series"]
     assert (said["format"], said["shape"], said["spacing_mm"]) == ("TIFF", [6, 5, 4], [0.5, 0.5, 3.0])
+
+
+def test_white_and_palettes_are_as_pillow_sees_them(tmp_path: Path) -> None:
+    from PIL import Image
+
+    values, colours = pixels(5, 6, kind=np.uint8), np.stack([np.arange(256), np.arange(256)[::-1], np.arange(256) // 2])
+    tifffile.imwrite(tmp_path / "white.tif", values, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "palette.tif", values, photometric="palette", colormap=colours.astype(np.uint16) * 257)
+    for name in ("white", "palette"):
+        with Image.open(tmp_path / f"{name}.tif") as picture:
+            expected = np.asarray(picture.convert("RGB") if name == "palette" else picture)
+        np.testing.assert_array_equal(ms.read(tmp_path / f"{name}.tif")[0].data, expected)
+        np.testing.assert_array_equal(ms.read(tmp_path / f"{name}.tif", kind="labels")[0].data, values)
+
+
+def test_the_display_of_imagej_does_not_change_its_numbers(tmp_path: Path) -> None:
+    values = pixels(5, 6, kind=np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, imagej=True, colormap=np.zeros((3, 256), np.uint16), photometric="palette"
+    )
+    np.testing.assert_array_equal(ms.read(tmp_path / "a.tif")[0].data, values)

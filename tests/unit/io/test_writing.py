@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -276,3 +277,23 @@ def test_a_label_name_cannot_say_more_than_its_name(tmp_path: Path, separator: s
 def test_backslashes_and_line_feeds_of_names_come_back(tmp_path: Path, name: str) -> None:
     labels = _seq(kind="labels", data=(_seq().data > 0).astype(np.uint8), label_names={1: name})
     assert ms.read(ms.write(labels, tmp_path / "a.seg.nrrd"))[0].label_names == {1: name}
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+def test_huge_labels_survive_nifti(tmp_path: Path, kind: type[np.generic]) -> None:
+    values = np.array([0, 1, 2**40], kind).reshape(1, 1, 3)
+    mask = ms.ImageSequence(values, ("z", "y", "x"), np.diag([-1.0, -1, 1, 1]), kind="labels")
+    path = ms.write(mask, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj).ravel(), values.ravel())
+    np.testing.assert_array_equal(ms.read(path)[0].data, values)
+
+
+def test_colours_of_sixteen_bits_are_kept_or_refused(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65535, (2, 3, 4, 3)).astype(np.uint16)
+    seq = ms.ImageSequence(values, ("z", "y", "x", "c"), np.diag([-1.0, -1, 1, 1]))
+    with pytest.raises(WriteError, match="colours of 8 bits"):
+        ms.write(seq, tmp_path / "a.nii.gz")
+    for ending in (".nrrd", ".mha"):
+        (again,) = ms.read(ms.write(seq, tmp_path / f"a{ending}"))
+        assert again.axes == seq.axes
+        np.testing.assert_array_equal(again.data, values)

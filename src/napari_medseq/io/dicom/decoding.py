@@ -145,7 +145,10 @@ def _decoded(
         else:
             array = _uncompressed(file, syntax, index, options)
         if options["photometric_interpretation"] == "PALETTE COLOR":
-            array = _eight_bit(apply_color_lut(array, file.complete))
+            every_index = np.arange(1 << min(options["bits_stored"], 16), dtype=np.uint16)
+            wide = int(apply_color_lut(every_index, file.complete).max(initial=0)) > np.iinfo(np.uint8).max
+            coloured = apply_color_lut(array, file.complete)
+            array = (np.right_shift(coloured, 8) if wide else coloured).astype(np.uint8, copy=False)
     except ReadError:
         raise
     except NotImplementedError as error:
@@ -229,8 +232,3 @@ def _of_fragments(
 
 def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
-
-
-def _eight_bit(picture: NDArray[np.generic]) -> NDArray[np.uint8]:
-    wide = picture.dtype != np.uint8 and picture.max(initial=0) > 255
-    return (np.right_shift(picture, 8) if wide else picture).astype(np.uint8, copy=False)

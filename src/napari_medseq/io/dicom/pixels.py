@@ -6,6 +6,7 @@ Uncompressed and RLE grey frames whose type fits go from the file straight into 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,36 +20,52 @@ from napari_medseq.io.dicom.stored import is_colour, stored_dtype
 from napari_medseq.io.dicom.values import integer, number, value
 
 if TYPE_CHECKING:
+    from napari_medseq.io.dicom.headers import FileHeader
     from napari_medseq.io.dicom.stacks import Stack
 
 
 def value_dtype(frames: list[Frame]) -> np.dtype[np.generic]:
-    """The smallest type that holds the modality values of all frames without loss (float for scalings that are not integer)."""
-    ds, keyword = frames[0].file.ds, frames[0].file.pixel_keyword
+    """The smallest type that holds the modality values of all frames without loss (float for scalings that are not integer).
+
+    Files of one series may store their samples in different types; then it is one that holds all of these.
+    """
+    ds = frames[0].file.ds
     if is_colour(frames[0]):
         return (
             np.dtype(np.uint8)
             if integer(ds, "BitsAllocated", 8) <= 8 or value(ds, "PhotometricInterpretation") == "PALETTE COLOR"
             else np.dtype(np.uint16)
         )
-    stored = stored_dtype(ds, keyword).newbyteorder("=")
     if any(f.lut is not None for f in frames):
         return np.dtype(np.uint16) if all(f.lut is not None for f in frames) else np.dtype(np.float32)
-    if stored.kind == "f":
-        return stored
+    files = list({id(f.file): f.file for f in frames}.values())
+    types = stored_types(files)
+    if any(t.kind == "f" for t in types):
+        return np.result_type(*types)
     scalings = {(f.slope, f.inter) for f in frames}
-    if scalings == {(1.0, 0.0)}:
-        return stored
-    wide = stored.itemsize > 2 and integer(ds, "BitsStored", 32) > 24
+    if scalings == {(1.0, 0.0)} and len(types) == 1:
+        return types[0]
+    ranges = {_range_of(file) for file in files}
+    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    wide = max(t.itemsize for t in types) > 2 and max(high, -low - 1) >= 1 << 24
     if any(s != 1.0 or i != int(i) for s, i in scalings):
         return np.dtype(np.float64 if wide else np.float32)
-    bits = {integer(f.file.ds, "BitsStored", 8 * stored.itemsize) for f in frames}
-    top = max(bits) if min(bits) > 0 else 8 * stored.itemsize
-    half, full = 1 << (top - 1), 1 << top
-    low = (-half if stored.kind == "i" else 0) + min(i for _, i in scalings)
-    high = (half if stored.kind == "i" else full) - 1 + max(i for _, i in scalings)
+    low, high = low + min(i for _, i in scalings), high + max(i for _, i in scalings)
     fits = (t for t in (np.int16, np.uint16, np.int32, np.int64) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
     return np.dtype(next(fits, np.float64))
+
+
+def stored_types(files: Sequence[FileHeader]) -> list[np.dtype[np.generic]]:
+    """The types in which files store their samples, each once, in native byte order."""
+    return list(dict.fromkeys(stored_dtype(f.ds, f.pixel_keyword).newbyteorder("=") for f in files))
+
+
+def _range_of(file: FileHeader) -> tuple[float, float]:
+    """The least and the largest whole number that a file's samples can be."""
+    stored = stored_dtype(file.ds, file.pixel_keyword)
+    bits = integer(file.ds, "BitsStored", 8 * stored.itemsize)
+    bits = bits if 0 < bits <= 8 * stored.itemsize else 8 * stored.itemsize
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if stored.kind == "i" else (0, (1 << bits) - 1)
 
 
 def padding_of(stack: Stack) -> float | list[float] | None:
@@ -92,9 +109,10 @@ class FrameArray:
         frames = [f for row in stack.grid for f in row]
         self.dtype = value_dtype(frames)
         self.deferred = 0
-        stored = stored_dtype(frames[0].file.ds, frames[0].file.pixel_keyword).newbyteorder("=")
-        if defer and self.dtype == np.int32 and stored.itemsize == 2 and len({f.inter for f in frames}) == 1:
-            self.dtype, self.deferred = stored, int(frames[0].inter)
+        if defer and self.dtype == np.int32 and len({f.inter for f in frames}) == 1:
+            types = stored_types([f.file for f in frames])
+            if len(types) == 1 and types[0].itemsize == 2:
+                self.dtype, self.deferred = types[0], int(frames[0].inter)
         self.shape: tuple[int, ...] = (len(stack.grid), len(stack.grid[0]), *stack.first.shape)
         if is_colour(stack.first):
             self.shape = (*self.shape, 3)

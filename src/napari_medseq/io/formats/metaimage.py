@@ -55,7 +55,7 @@ def read(
     notes = list(grid.notes)
     axes: tuple[str, ...] = ("t", "z", "y", "x")[-dimension:]
     if components > 1:
-        if components in (3, 4) and array.dtype == np.uint8:
+        if components in (3, 4) and array.dtype in (np.uint8, np.uint16):
             axes = (*axes, "c")
         elif dimension < 4:
             array, axes = array.transpose([dimension, *range(dimension)]), ("t", *axes)

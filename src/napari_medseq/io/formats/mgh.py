@@ -67,8 +67,7 @@ def read(
     if "t" in axes:
         step = float(image.header["tr"]) / 1000.0
         times = np.arange(array.shape[0]) * (step if np.isfinite(step) and step > 0 else 1.0)
-    named = naming.names_labels(path) or naming.stem(path).lower().startswith(_LABELS)
-    labels = kind == "labels" or (kind is None and named)
+    labels = kind == "labels" or (kind is None and _says_labels(path))
     notes: list[str] = []
     if labels:
         array, axes, labels = labels_or_image(array, axes, where=path, labels_asked=kind == "labels", notes=notes)
@@ -90,18 +89,23 @@ def read(
     ]
 
 
+def _says_labels(path: Path) -> bool:
+    return naming.names_labels(path) or naming.stem(path).lower().startswith(_LABELS)
+
+
 def facts(path: Path) -> list[Facts]:
     """Header facts of one file for `info`."""
     image = _opened(path)
     return [
         Facts(
             name=naming.stem(path),
-            kind="image",
+            kind="labels" if _says_labels(path) else "image",
             format="MGH",
             source=str(path),
             shape=tuple(int(n) for n in image.shape),
             spacing_mm=tuple(float(v) for v in image.header.get_zooms()[:3]),
             frames=int(image.shape[3]) if len(image.shape) > 3 else 1,
+            dtype=str(image.get_data_dtype().newbyteorder("=")),
             compressed=is_gzip(path),
         )
     ]

@@ -59,6 +59,8 @@ def read(
             if cannot_hold(path.stat().st_size, series.nbytes, harmless=_HARMLESS):
                 raise ReadError(f"{path}: {path.stat().st_size:,} bytes cannot hold {series.nbytes:,} bytes of pixels.")
             letters, array = str(series.axes), np.asarray(series.asarray())
+            if not (kind == "labels" or (kind is None and naming.names_labels(path))):
+                letters, array = _as_seen(tif, letters, array)
             notes, sizes, step_s = _facts_of(tif)
             others = len(tif.series) - 1
     except ReadError:
@@ -118,6 +120,24 @@ def _ours(path: Path, array: Any, letters: str, notes: list[str]) -> tuple[Any, 
     if "c" in order and array.shape[-1] == 1:
         array, order = array[..., 0], order[:-1]
     return without_grey_colours(array, tuple(order))
+
+
+def _as_seen(tif: Any, letters: str, array: Any) -> tuple[str, Any]:
+    """Pixels as a viewer shows them: colours of a palette looked up, and white above black where the file says the opposite.
+
+    ImageJ and OME use both for display only, and the stored numbers are the measured ones.
+    """
+    page = tif.series[0].keyframe
+    if tif.is_imagej or tif.is_ome:
+        return letters, array
+    photometric = getattr(page.photometric, "name", "")
+    if photometric == "PALETTE" and page.colormap is not None:
+        return f"{letters}S", np.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(np.uint8)
+    if photometric == "MINISWHITE" and array.dtype.kind == "b":
+        return letters, ~array
+    if photometric == "MINISWHITE" and array.dtype.kind == "u":
+        return letters, ((1 << page.bitspersample) - 1 - array).astype(array.dtype)
+    return letters, array
 
 
 def _facts_of(tif: Any) -> tuple[list[str], tuple[float, float, float], float]:
