@@ -71,7 +71,8 @@ def run(
     force : bool
         Go on where a model's modality does not match the image's, or visits seem to be of different patients.
     shift_dates : bool
-        Move all dates of the patient back by days that only the key of pseudonyms tells; intervals stay. The record then names no files.
+        Move all dates of the patient back by days that only the key of pseudonyms tells; intervals stay. The record
+        then names the study, but none of its files.
     revise : callable, optional
         ``revise(visit, mask) -> mask``: changes the mask of each visit before lesions are followed, such as to keep what people
         painted in it.
@@ -121,7 +122,9 @@ def run(
             segmented = replace(segmented, masks=tuple(masks))
         progression = follow(segmented, settings, force=force, progress=part(progress, 0.85, 0.97), cancelled=cancelled)
         call = {
-            "study": str(study_or_folder) if not isinstance(study_or_folder, Study) else study_or_folder.name,
+            "study": study_or_folder.name
+            if isinstance(study_or_folder, Study)
+            else str(Path(study_or_folder).absolute()),
             "model": _name_of(loaded),
             "series": series if series is None or isinstance(series, str) else list(series),
             "order": None if order is None else list(order),

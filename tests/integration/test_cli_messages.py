@@ -212,3 +212,97 @@ def test_tables_line_up() -> None:
     rows: list[dict[str, object]] = [{"a": 1.23456, "b": None}, {"a": "long text", "b": [1, 2.5]}]
     assert common.table(rows).splitlines() == ["a          b", "1.235", "long text  1×2.5"]
     assert common.table([]) == "(nothing)"
+
+
+# -- options that would be passed over, and files that would be lost ----------------------------------------------------
+@pytest.fixture
+def here(ball_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an image, its mask and a folder of two images; the commands are called in it."""
+    visit = ball_study / "ses-20200131"
+    (tmp_path / "d").mkdir()
+    for source, target in (("T1post", "a"), ("T1post", "d/a"), ("T1post", "d/b"), ("tumor", "m_seg")):
+        shutil.copy(visit / f"sub-x_{source}.nii.gz", tmp_path / f"{target}.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("convert d -o out --series *zzz*", "no image is called like *zzz*"),
+        ("convert d -o out --format nii.gz", "--format nii.gz is not one of"),
+        ("convert a.nii.gz -o x.nii.gz --format .mha", "--format is for a folder"),
+        ("convert a.nii.gz -o x.nii.gz --reference d", "--reference is for labels"),
+        ("convert a.nii.gz -o a.nii.gz", "a.nii.gz is read here"),
+        ("convert d -o d", "is read here"),
+        ("register a.nii.gz d/a.nii.gz --transform t.txt", "t.txt: the transform is written as one of"),
+        ("register a.nii.gz d/a.nii.gz -o d/a.nii.gz", "d/a.nii.gz is read here"),
+        ("register a.nii.gz d", "name the file or folder of one of them"),
+        ("segment a.nii.gz -m {model} -o a.nii.gz", "a.nii.gz is read here"),
+        ("segment a.nii.gz -m {model} -o x.nii.gz --probability p.seg.nrrd", "p.seg.nrrd: the file name must end in"),
+        ("segment a.nii.gz -m {model} -o x.nii.gz --probability X.nii.gz", "is named for two results"),
+        ("segment a.nii.gz -m {model} -o x.nii.gz --again", "--again and --format are for a folder"),
+        ("segment a.nii.gz -m {model} -o m_seg.nii.gz --keep m_seg.nii.gz", "m_seg.nii.gz is read here"),
+        ("segment d -m {model} -o d --again", "is one of the images"),
+        ("preprocess a.nii.gz -s zscore -o a.nii.gz", "a.nii.gz is read here"),
+        ("preprocess d -s zscore -o d", "is read here"),
+        ("preprocess a.nii.gz -s crop -o x.nii.gz --follow m_seg.nii.gz y.txt", "y.txt: the mask is written as one of"),
+        ("preprocess a.nii.gz -s crop -o x.nii.gz --follow m_seg.nii.gz m_seg.nii.gz", "m_seg.nii.gz is read here"),
+        ("propagate a.nii.gz m_seg.nii.gz -o x.nii.gz --steps 9-3", "'9-3' is not a list of steps"),
+        ("propagate a.nii.gz m_seg.nii.gz -o m_seg.nii.gz", "m_seg.nii.gz is read here"),
+        ("classify a.nii.gz -m {model} -o c.xlsx", "c.xlsx: the table is written as .csv"),
+        ("evaluate -p m_seg.nii.gz -t m_seg.nii.gz -o t.xlsx", "t.xlsx: the table is written as .csv"),
+        ("teach d m_seg.nii.gz -o out", "name the file or folder of one of them"),
+        ("track m_seg.nii.gz m_seg.nii.gz --order a b", "--order is for a study folder"),
+        ("table d --descending", "--descending is for --sort"),
+        ("retest a.nii.gz -m {model} --visit 1", "--visit is for a result"),
+        ("models list sarcoma", "`models list` takes no name"),
+        ("models verify sarcoma --sha256 00", "--sha256 is for `models add`"),
+        ("cohort . -m {model} -o out --time-limit -5", "time_limit_s = -5"),
+        ("cohort . -m {model} -o out --memory-limit -1", "memory_limit_gb = -1"),
+        ("cohort . -m {model} -o out --retries -1", "retries = -1"),
+        ("cohort . -m {model} -o out --dry-run --workers -3", "workers = -3"),
+    ],
+)
+def test_what_would_be_passed_over_or_lost_is_refused(
+    command: Any, here: Path, tiny_bundle: Path, line: str, says: str
+) -> None:
+    before = {p: p.read_bytes() for p in here.rglob("*") if p.is_file()}
+    ran = command(*(tiny_bundle if word == "{model}" else word for word in line.split()))
+    assert ran.status == 1
+    assert says in ran.err
+    assert {p: p.read_bytes() for p in here.rglob("*") if p.is_file()} == before
+
+
+def test_a_folder_may_have_a_point_in_its_name(command: Any, here: Path) -> None:
+    assert command("preprocess", "d", "-s", "zscore", "-o", "out_1.5mm").status == 0
+    assert sorted(p.name for p in (here / "out_1.5mm").iterdir()) == ["a.nii.gz", "b.nii.gz"]
+
+
+def test_folders_are_evaluated_by_name_and_what_is_missing_is_said(command: Any, here: Path) -> None:
+    for name in ("p/a", "t/a", "t/b"):
+        (here / name).parent.mkdir(exist_ok=True)
+        shutil.copy("m_seg.nii.gz", f"{name}.nii.gz")
+    (here / "p" / "notes.txt").write_text("no image")
+    ran = command("evaluate", "-p", "p", "-t", "t", "--json")
+    assert (ran.status, len(ran.json)) == (0, 1)
+    assert "p holds no prediction of 1 of 2 truths (b)" in ran.err
+    command("convert", "m_seg.nii.gz", "-o", "p/a.nrrd")
+    assert "are called alike" in command("evaluate", "-p", "p", "-t", "t").last
+
+
+def test_tables_of_the_command_hold_no_formulas(command: Any, here: Path) -> None:
+    (here / "=1+1").mkdir()
+    shutil.copy("m_seg.nii.gz", "=1+1/m_seg.nii.gz")
+    assert command("evaluate", "-p", "m_seg.nii.gz", "-t", "=1+1/m_seg.nii.gz", "-o", "t.csv").status == 0
+    assert (here / "t.csv").read_text().splitlines()[1].startswith("'=1+1/m_seg.nii.gz,")
+
+
+def test_run_again_finds_the_study_from_another_folder(
+    command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ball_study.parent)
+    assert command("run", ball_study.name, "-m", tiny_bundle, "-o", tmp_path / "r").status == 0
+    monkeypatch.chdir(tmp_path)
+    ran = command("run", "--again", tmp_path / "r" / "run.json", "--json")
+    assert ran.status == 0, ran.err

@@ -80,3 +80,28 @@ def test_results_do_not_go_among_the_studies(patients: Path) -> None:
     for out in (patients, patients / "sub-a" / "out"):
         with pytest.raises(SettingsError, match="among the studies"):
             preprocess_cohort(patients, ["percentile"], out)
+
+
+def test_what_is_not_done_has_a_row(patients: Path, tmp_path: Path) -> None:
+    shutil.rmtree(patients / "sub-c")
+    first, *_ = sorted((patients / "sub-a").glob("ses-*"))
+    for file in first.glob("*.nii.gz"):
+        file.write_bytes(b"")
+    for file in (patients / "sub-b").rglob("*T1post*"):
+        file.unlink()
+    table = preprocess_cohort(patients, ["percentile"], tmp_path / "out", series="*T1post*")
+    failed = table[table["status"] == "failed"].set_index("patient")["error"]
+    assert first.name in failed["sub-a"]
+    assert "none of its images is called like *T1post*" in failed["sub-b"]
+
+
+def test_a_mask_whose_own_image_failed_does_not_follow_another(tmp_path: Path) -> None:
+    visit, affine = tmp_path / "studies" / "p" / "2020-01-31", np.diag([-1.0, -1, 1, 1])
+    still = ms.ImageSequence(np.ones((4, 6, 7)), ("z", "y", "x"), affine)
+    moving = ms.ImageSequence(np.ones((3, 2, 6, 7)), ("t", "z", "y", "x"), affine, times=np.arange(3.0))
+    mask = still.labels_like(np.ones((4, 6, 7), np.uint8), name="m", label_names={1: "all"})
+    for name, seq in (("still", still), ("moving", moving), ("still_mask", mask)):
+        ms.write(seq, visit / f"{name}.nii.gz")
+    table = preprocess_cohort(tmp_path / "studies", ["temporal"], tmp_path / "out").set_index("image")  # of series only
+    assert table["status"].to_dict() == {"moving": "done", "still": "failed", "still_mask": "failed"}
+    assert table.loc["still_mask", "error"] == "the image that it belongs to failed"

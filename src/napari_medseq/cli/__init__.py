@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status or 0
         except KeyboardInterrupt:
-            return _failed("Interrupted: nothing was changed.", 130)
+            return _failed("Interrupted: what was finished before stays, and no file is half written.", 130)
         except OperationCancelled as error:
             return _failed(str(error), 130)
         except MedseqError as error:

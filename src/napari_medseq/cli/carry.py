@@ -56,7 +56,8 @@ def _propagate(args: argparse.Namespace) -> None:
     if not args.out.lower().endswith(_VOLUMES):
         raise SettingsError(f"{args.out}: the file name must end in one of {' '.join(_VOLUMES)}.")
     image = common.one_image(args.image, args.series)
-    painted = common.one_image(args.painted, None, kind="labels")
+    painted = common.one_image(args.painted, kind="labels", by_series=False)
+    common.spare_inputs(args.out, image, painted)
     propagation = ms.propagate(
         image,
         painted,
@@ -67,7 +68,9 @@ def _propagate(args: argparse.Namespace) -> None:
         device=args.device,
         progress=common.bar(),
     )
-    written = str(ms.write(propagation.labels, args.out, reference=args.image if args.out.endswith(".dcm") else None))
+    written = str(
+        ms.write(propagation.labels, args.out, reference=args.image if args.out.lower().endswith(".dcm") else None)
+    )
     facts = {
         "image": image.name,
         "model": propagation.model,
@@ -106,7 +109,7 @@ def _steps(text: str, option: str) -> list[int]:
     steps: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not (last.isdecimal() and int(last) >= int(first))):
             raise SettingsError(f"{option} {text!r} is not a list of steps, such as 3,8-10.")
         steps += range(int(first), int(last if dash else first) + 1)
     return steps

@@ -131,8 +131,18 @@ def pairs(items: Sequence[str]) -> dict[str, Any]:
 
 
 # -- images ----------------------------------------------------------------------------------------------------------
-def one_image(path: str, series: Sequence[str] | None, kind: Kind | None = None) -> ImageSequence:
+def one_image(
+    path: str, series: Sequence[str] | None = None, kind: Kind | None = None, *, by_series: bool = True
+) -> ImageSequence:
     """The only image of a path, or the one that `series` names among several.
+
+    Parameters
+    ----------
+    path : str
+    series : sequence of str, optional
+    kind : {"image", "labels"}, optional
+    by_series : bool
+        Whether ``--series`` chooses among the images of this path, for the message.
 
     Raises
     ------
@@ -151,9 +161,60 @@ def one_image(path: str, series: Sequence[str] | None, kind: Kind | None = None)
     if len(matching) != 1:
         names = ", ".join(s.name for s in sequences)
         how = "none of them is called so" if not matching else "more than one could be meant"
-        raise MedseqError(f"{path} holds {len(sequences)} images ({names}) and {how}; choose one with --series NAME.")
+        way_out = "choose one with --series NAME" if by_series else "name the file or folder of one of them"
+        raise MedseqError(f"{path} holds {len(sequences)} images ({names}) and {how}; {way_out}.")
     chosen: ImageSequence = matching[0]
     return chosen
+
+
+def spare_inputs(out: str | Path, *read: str | Path | ImageSequence | None) -> None:
+    """Refuse to write over a file that is read in the same call.
+
+    Parameters
+    ----------
+    out : path
+        The file to write.
+    *read : paths or images
+        What is read; of an image the file that it came from counts.
+
+    Raises
+    ------
+    SettingsError
+        If they are one file.
+    """
+    target = Path(out)
+    for one in read:
+        source = one if isinstance(one, (str, Path)) or one is None else one.meta.get("source")
+        if isinstance(source, (str, Path)) and Path(source).is_file() and target.exists() and target.samefile(source):
+            raise SettingsError(f"{out} is read here, and what it holds would be lost; write to another file.")
+
+
+def distinct(outs: Sequence[str | None]) -> None:
+    """Refuse two results in one file.
+
+    Raises
+    ------
+    SettingsError
+        Naming the file.
+    """
+    named = [str(Path(out).absolute()).casefold() for out in outs if out]
+    twice = next((out for out in outs if out and named.count(str(Path(out).absolute()).casefold()) > 1), None)
+    if twice is not None:
+        raise SettingsError(
+            f"{twice} is named for two results, of which the first would be lost; name a file for each."
+        )
+
+
+def check_csv(path: str | None) -> None:
+    """Refuse a table whose name does not end in .csv, before anything is computed.
+
+    Raises
+    ------
+    SettingsError
+        If it does not.
+    """
+    if path and not path.lower().endswith(".csv"):
+        raise SettingsError(f"{path}: the table is written as .csv.")
 
 
 # -- progress and answers --------------------------------------------------------------------------------------------

@@ -144,6 +144,8 @@ def _track(args: argparse.Namespace) -> None:
     else:
         if args.shift_dates:
             raise SettingsError("--shift-dates is for a study folder; of single masks say the dates with --dates.")
+        if args.order:
+            raise SettingsError("--order is for a study folder; name single masks in their order.")
         masks = [common.one_image(p, args.series, kind="labels") for p in args.labels]
         days = [m.acquired.date().isoformat() if m.acquired else None for m in masks]
         days = [d or _date_in(p) for d, p in zip(days, args.labels, strict=True)]

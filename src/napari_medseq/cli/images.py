@@ -12,6 +12,8 @@ from napari_medseq.errors import SettingsError
 #: endings of files for images, which labels may also have
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
 WRITABLE = (*IMAGES, ".seg.nrrd", ".dcm")
+#: endings of files for transforms
+TRANSFORMS = (".json", ".tfm", ".h5")
 
 
 def add(commands: common.Commands) -> None:
@@ -44,9 +46,7 @@ def add(commands: common.Commands) -> None:
         choices=("seg", "rtstruct"),
         help="how labels are written to .dcm: as a segmentation (the default) or as a structure set",
     )
-    convert.add_argument(
-        "--format", default=".nii.gz", help="the suffix of the files if --out is a folder (default .nii.gz)"
-    )
+    convert.add_argument("--format", help="the suffix of the files if --out is a folder (default .nii.gz)")
     common.add_series(convert)
     common.add_json(convert)
     convert.set_defaults(run=_convert)
@@ -168,9 +168,19 @@ def _convert(args: argparse.Namespace) -> None:
     sequences = ms.read(args.path, kind=args.kind)
     if args.series:
         sequences = [s for s in sequences if any(fnmatchcase(s.name.lower(), p.lower()) for p in args.series)]
+    if not sequences:
+        raise SettingsError(f"{args.path}: no image is called like {', '.join(args.series)}; see `napari-medseq info`.")
     out = Path(args.out)
-    if writable_suffix(out) is None:
-        paths = [out / f"{s.name}{args.format}" for s in sequences]
+    to_folder = writable_suffix(out) is None
+    ending = (args.format or ".nii.gz") if to_folder else writable_suffix(out)
+    if args.format and not to_folder:
+        raise SettingsError("--format is for a folder as --out; a file's own name says its format.")
+    if ending not in WRITABLE:
+        raise SettingsError(f"--format {ending} is not one of {' '.join(WRITABLE)}.")
+    if args.reference and ending != ".dcm":
+        raise SettingsError("--reference is for labels that are written as .dcm.")
+    if to_folder:
+        paths = [out / f"{s.name}{ending}" for s in sequences]
     elif len(sequences) == 1:
         paths = [out]
     else:
@@ -178,6 +188,8 @@ def _convert(args: argparse.Namespace) -> None:
         raise SettingsError(
             f"{len(sequences)} images are to be written to one file {out} ({names}); name a folder, or choose with --series."
         )
+    for path in paths:
+        common.spare_inputs(path, *sequences)
     written = []
     for seq, path in zip(sequences, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,9 +201,15 @@ def _register(args: argparse.Namespace) -> None:
     import napari_medseq as ms
     from napari_medseq.registration import register
 
-    moving, fixed = common.one_image(args.moving, None), common.one_image(args.fixed, None)
     if args.out and writable_suffix(Path(args.out)) is None:
         raise SettingsError(f"{args.out}: the moved image is written as one of {' '.join(IMAGES)}.")
+    if args.transform and not args.transform.endswith(TRANSFORMS):
+        raise SettingsError(f"{args.transform}: the transform is written as one of {' '.join(TRANSFORMS)}.")
+    moving, fixed = (common.one_image(path, by_series=False) for path in (args.moving, args.fixed))
+    if args.out:
+        if moving.kind != "labels" and writable_suffix(Path(args.out)) not in IMAGES:
+            raise SettingsError(f"{args.out}: the moved image is written as one of {' '.join(IMAGES)}.")
+        common.spare_inputs(args.out, moving, fixed)
     transform = register(moving, fixed, kind=args.kind, backend=args.backend, model=args.model, progress=common.bar())
     quality = transform.quality.model_dump()
     facts: dict[str, Any] = {"kind": args.kind, "quality": quality}

@@ -90,6 +90,7 @@ def _explain(args: argparse.Namespace) -> None:
         raise SettingsError(f"{args.out}: the file name must end in one of {' '.join(_IMAGES)}.")
     model = ms.load_model(args.model)
     images = choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
+    common.spare_inputs(args.out, *(images.values() if isinstance(images, dict) else [images]))
     target = int(args.target) if args.target and args.target.lstrip("-").isdigit() else args.target
     explanation = ms.explain(
         images, model, target=target, method=args.method, device=args.device, force=args.force, progress=common.bar()

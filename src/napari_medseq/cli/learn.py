@@ -27,6 +27,7 @@ def add(commands: common.Commands) -> None:
         help="the model to show, verify or remove; or the bundle folder, zip file or URL of a model to add",
     )
     models.add_argument("--sha256", help="the SHA-256 checksum of the zip file to add; required for a URL")
+    models.add_argument("--rename", metavar="NAME", help="add the model under this name instead of its own")
     common.add_json(models)
     models.set_defaults(run=_models, usage=models.error)
 
@@ -108,6 +109,11 @@ def add(commands: common.Commands) -> None:
 def _models(args: argparse.Namespace) -> None:
     from napari_medseq.models import list_models
 
+    for option in ("sha256", "rename"):
+        if getattr(args, option) and args.action != "add":
+            raise SettingsError(f"--{option} is for `models add`.")
+    if args.action == "list" and args.name:
+        raise SettingsError(f"`models list` takes no name; see one model with `models show {args.name}`.")
     if args.action != "list":
         if not args.name:
             raise SystemExit(args.usage(f"say which model to {args.action}"))
@@ -143,7 +149,8 @@ def _one_model(args: argparse.Namespace) -> None:
         common.answer(args, {"removed": folder}, f"{folder} is gone")
     else:
         added = args.action == "add"
-        info = install.add(args.name, sha256=args.sha256, progress=common.bar()) if added else install.verify(args.name)
+        adding = {"sha256": args.sha256, "name": args.rename, "progress": common.bar()}
+        info = install.add(args.name, **adding) if added else install.verify(args.name)
         text = f"{info.name} {info.version} in {info.folder}: {'installed' if added else 'whole, and it loads'}"
         common.answer(args, info.model_dump(exclude={"card"}), text)
 
@@ -269,6 +276,6 @@ def _teach(args: argparse.Namespace) -> None:
     settings = {**common.settings(args), "out": args.out}
     if args.start_from:
         settings["start_from"] = args.start_from
-    image = common.one_image(args.image, None, kind="image")
-    labels = common.one_image(args.labels, None, kind="labels")
+    image = common.one_image(args.image, kind="image", by_series=False)
+    labels = common.one_image(args.labels, kind="labels", by_series=False)
     _trained(args, teach(image, labels, settings, progress=common.bar()))

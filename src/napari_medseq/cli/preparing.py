@@ -77,17 +77,22 @@ def _preprocess(args: argparse.Namespace) -> int:
         parse(chain)  # wrong settings are reported before anything is read
     if args.patients:
         return _patients(args, chain)
-    reference = common.one_image(args.reference, None) if args.reference else None
+    reference = common.one_image(args.reference, by_series=False) if args.reference else None
     if writable_suffix(Path(args.out)) is not None:
         if len(args.path) > 1:
             raise SettingsError(f"{args.out}: {len(args.path)} paths are to be written to one file; name a folder.")
+        for _, out in args.follow:
+            if writable_suffix(Path(out)) not in WRITABLE[:5]:
+                raise SettingsError(f"{out}: the mask is written as one of {' '.join(WRITABLE[:5])}.")
+        common.distinct([args.out, *(out for _, out in args.follow)])
         seq = common.one_image(args.path[0], args.series)
         facts = _one(seq, chain, Path(args.out), reference, args.follow)
         common.answer(args, facts, str(facts["written"]))
         return 0
     if args.follow:
         raise SettingsError("A mask follows one image; name a file with --out, not a folder.")
-    if Path(args.out).suffix:
+    suffix = Path(args.out).suffix
+    if suffix and not suffix[1:2].isdigit() and not Path(args.out).is_dir():  # "out_1.5mm" is a folder
         raise SettingsError(f"{args.out}: an image is written as one of {' '.join(IMAGES)}.")
     written, failed = [], []
     for seq, target in _all(args.path, args.series, Path(args.out)):
@@ -142,13 +147,16 @@ def _one(
     chain: list[StepLike],
     target: Path,
     reference: ImageSequence | None,
-    masks: Iterable[tuple[str, str]],
+    follow_masks: Iterable[tuple[str, str]],
 ) -> dict[str, object]:
     import napari_medseq as ms
     from napari_medseq.preprocessing import follow, preprocess
 
     if seq.kind != "labels" and writable_suffix(target) not in WRITABLE[:5]:
         raise SettingsError(f"{target}: the image is written as one of {' '.join(IMAGES)}.")
+    masks = [(common.one_image(mask, kind="labels", by_series=False), out) for mask, out in follow_masks]
+    for path in (target, *(out for _, out in masks)):
+        common.spare_inputs(path, seq, reference, *(labels for labels, _ in masks))
     result = preprocess(seq, chain, reference=reference, progress=common.bar())
     if result.kind != "labels" and writable_suffix(target) not in IMAGES:
         raise SettingsError(f"{target}: the image is written as one of {' '.join(IMAGES)}.")
@@ -160,8 +168,8 @@ def _one(
         "spacing_mm": result.spacing,
         "warnings": list(result.warnings),
     }
-    if masks := list(masks):
-        moved = [(follow(common.one_image(mask, None, "labels"), result), out) for mask, out in masks]
+    if masks:
+        moved = [(follow(labels, result), out) for labels, out in masks]
         facts["followed"] = [str(ms.write(labels, out)) for labels, out in moved]
     return facts
 
@@ -171,7 +179,7 @@ def _all(paths: list[str], series: list[str] | None, out: Path) -> Iterator[tupl
     import napari_medseq as ms
     from napari_medseq.sequence import matches
 
-    targets: set[Path] = set()
+    targets: set[str] = set()
     for path in map(Path, paths):
         for seq in ms.read(path):
             if seq.kind == "labels" or (series and not matches(seq, series)):
@@ -182,10 +190,10 @@ def _all(paths: list[str], series: list[str] | None, out: Path) -> Iterator[tupl
             folder = out / (path.name if len(paths) > 1 and path.is_dir() else "") / below
             name = _file_name(seq)
             target, number = folder / f"{name}.nii.gz", 1
-            while target in targets:
+            while str(target).casefold() in targets:  # names that differ only in case are one file on many systems
                 number += 1
                 target = folder / f"{name}_{number}.nii.gz"
-            targets.add(target)
+            targets.add(str(target).casefold())
             yield seq, target
 
 

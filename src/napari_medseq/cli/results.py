@@ -98,6 +98,8 @@ def _table(args: argparse.Namespace) -> None:
     from napari_medseq.progression.matrix import chosen_rows
     from napari_medseq.tables import write_table
 
+    if args.descending and not args.sort:
+        raise SettingsError("--descending is for --sort COLUMN.")
     progression = ms.Progression.load(args.result)
     measure = _MEASURES.get(args.matrix or "", args.matrix)
     table = progression.matrix(measure, rows=args.rows) if measure else chosen_rows(progression.lesions, args.rows)
@@ -122,6 +124,10 @@ def _retest(args: argparse.Namespace) -> None:
 
     folder = Path(args.path)
     saved = (folder / "run.json").is_file()
+    if saved and args.series:
+        raise SettingsError("--series is for an image; of a result choose the visit with --visit.")
+    if not saved and args.visit is not None:
+        raise SettingsError(f"--visit is for a result, and {folder} is none: there is no run.json in it.")
     images: ImageSequence | dict[str, ImageSequence]
     if saved:
         progression, facts = ms.Progression.load(folder), record.read_json(folder / "run.json")

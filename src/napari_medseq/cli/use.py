@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq import files
 from napari_medseq.cli import common
-from napari_medseq.cli.images import WRITABLE
-from napari_medseq.errors import ReadError, SettingsError
+from napari_medseq.cli.images import IMAGES, WRITABLE, writable_suffix
+from napari_medseq.errors import MedseqWarning, ReadError, SettingsError
+from napari_medseq.tables import csv_cell, csv_text
 
 if TYPE_CHECKING:
     from napari_medseq.inference.segmentation import Output
@@ -33,7 +35,6 @@ def add(commands: common.Commands) -> None:
     segment.add_argument(
         "--format",
         metavar="ENDING",
-        default=".nii.gz",
         help="the suffix of the label files if --out is a folder (default .nii.gz)",
     )
     segment.add_argument(
@@ -98,9 +99,12 @@ def _segment(args: argparse.Namespace) -> int:
         raise ReadError(f"{args.path}: there is no such file or folder; check the path.")
     if Path(args.path).is_dir() and not args.out.lower().endswith(WRITABLE):
         return _segment_folder(args)
-    for path in (args.out, args.probability, args.uncertainty):
-        if path and not path.lower().endswith(WRITABLE):
-            raise SettingsError(f"{path}: the file name must end in one of {' '.join(WRITABLE)}.")
+    for path, endings in ((args.out, WRITABLE), (args.probability, IMAGES), (args.uncertainty, IMAGES)):
+        if path and writable_suffix(Path(path)) not in endings:
+            raise SettingsError(f"{path}: the file name must end in one of {' '.join(endings)}.")
+    common.distinct([args.out, args.probability, args.uncertainty])
+    if args.again or args.format:
+        raise SettingsError("--again and --format are for a folder as --out.")
     from napari_medseq.inference.folders import volumes_ml
 
     model = ms.load_model(args.model)
@@ -108,13 +112,16 @@ def _segment(args: argparse.Namespace) -> int:
     first = next(iter(images.values())) if isinstance(images, dict) else images
     maps: dict[Output, str] = {"probability": args.probability, "uncertainty": args.uncertainty}
     outputs: list[Output] = ["labels", *(name for name, path in maps.items() if path)]
-    keep = common.one_image(args.keep, None, kind="labels") if args.keep else None
+    keep = common.one_image(args.keep, kind="labels", by_series=False) if args.keep else None
+    for path in (args.out, args.probability, args.uncertainty):
+        if path:
+            common.spare_inputs(path, *(images.values() if isinstance(images, dict) else [images]), args.keep)
     segmentation = ms.segment(
         images, model, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
     )
     written = {
         "labels": str(
-            ms.write(segmentation.labels, args.out, reference=args.path if args.out.endswith(".dcm") else None)
+            ms.write(segmentation.labels, args.out, reference=args.path if args.out.lower().endswith(".dcm") else None)
         )
     }
     for output in outputs[1:]:
@@ -137,6 +144,7 @@ def _segment_folder(args: argparse.Namespace) -> int:
         raise SettingsError(
             "--probability, --uncertainty and --keep are for one image; write one label file with -o FILE."
         )
+    args.format = args.format or ".nii.gz"
     if args.format not in WRITABLE or args.format == ".dcm":
         raise SettingsError(f"--format {args.format} is not one of {' '.join(e for e in WRITABLE if e != '.dcm')}.")
     results = segment_folder(
@@ -162,6 +170,7 @@ def _segment_folder(args: argparse.Namespace) -> int:
 def _classify(args: argparse.Namespace) -> None:
     import napari_medseq as ms
 
+    common.check_csv(args.out)
     model = ms.load_model(args.model)
     classification = ms.classify(
         _chosen(args, model), model, device=args.device, force=args.force, progress=common.bar()
@@ -186,14 +195,15 @@ def _classify(args: argparse.Namespace) -> None:
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(stream)
+        writer.writerow([csv_text(name) for name in (rows[0] if rows else [])])
+        writer.writerows([csv_cell(value) for value in row.values()] for row in rows)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     import napari_medseq as ms
 
+    common.check_csv(args.out)
     if (
         len(args.prediction) == len(args.truth) == 1
         and Path(args.prediction[0]).is_dir()
@@ -205,7 +215,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             f"{len(args.prediction)} predictions and {len(args.truth)} truths; give one per case, in one order."
         )
     predictions, truths = (
-        [common.one_image(p, None, kind="labels") for p in paths] for paths in (args.prediction, args.truth)
+        [common.one_image(p, kind="labels", by_series=False) for p in paths] for paths in (args.prediction, args.truth)
     )
     names = [_case(p) for p in args.truth]
     result = ms.evaluate(predictions, truths, names=names, progress=common.bar())
@@ -221,18 +231,51 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]]:
-    """Label files of two folders that have the same names; every prediction needs its truth."""
-    from napari_medseq.io.naming import stem
+    """Label files of two folders that have the same names; every prediction needs its truth.
 
-    predicted, true = (
-        {stem(p): str(p) for p in sorted(f.iterdir()) if p.is_file() and not p.name.startswith(".")}
-        for f in (predictions, truths)
-    )
+    Raises
+    ------
+    SettingsError
+        If a prediction has no truth, or two files of one folder have one name.
+
+    Warns
+    -----
+    MedseqWarning
+        If a truth has no prediction.
+    """
+    predicted, true = _by_name(predictions), _by_name(truths)
     alone = sorted(set(predicted) - set(true))
     if alone or not predicted:
         problem = f"no truth is called like {', '.join(alone[:4])}" if alone else "there are no predictions"
         raise SettingsError(f"{predictions} and {truths}: {problem}; files that belong together are called alike.")
+    if missing := sorted(set(true) - set(predicted)):
+        names = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
+        warnings.warn(
+            f"{predictions} holds no prediction of {len(missing)} of {len(true)} truths ({names}); they do not count.", MedseqWarning,
+            stacklevel=2,
+        )  # fmt: skip
     return list(predicted.values()), [true[name] for name in predicted]
+
+
+def _by_name(folder: Path) -> dict[str, str]:
+    """The label files of a folder by their names without endings.
+
+    Raises
+    ------
+    SettingsError
+        If two have one name.
+    """
+    from napari_medseq.io.files import looks_like_image
+    from napari_medseq.io.naming import stem
+
+    by_name: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.is_file() or not looks_like_image(path):
+            continue
+        other = by_name.setdefault(stem(path), str(path))
+        if other != str(path):
+            raise SettingsError(f"{other} and {path} are called alike; leave one of them.")
+    return by_name
 
 
 def _case(path: str) -> str:

@@ -4,14 +4,17 @@ needs."""
 from __future__ import annotations
 
 import math
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from napari_medseq import io, models
 from napari_medseq.cohort.patients import Patient, Studies, find_patients
 from napari_medseq.cohort.run import PROGRAMS_GB, available_gb, local_workers
-from napari_medseq.errors import MedseqError, unheard
+from napari_medseq.errors import MedseqError, SettingsError, unheard
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Series, choose_images
 from napari_medseq.peak import expected_peak
@@ -71,10 +74,21 @@ def estimate_cohort(
         If there is no study.
     ModelError
         If there is no such model.
+    SettingsError
+        If the number of workers is below zero.
     """
+    if workers is not None and workers < 0:
+        raise SettingsError(f"workers = {workers}: give 1 or more, or 0 for this process alone.")
     loaded = models.loaded(model)
-    patients = find_patients(studies)
-    target = Path(out)
+    target = Path(out).resolve()
+    with tempfile.TemporaryDirectory(prefix="medseq-studies-") as links:
+        patients = find_patients(studies, heap=Path(links), apart=target)
+        return _estimated(patients, loaded, target, workers, series, register, device, force)
+
+
+def _estimated(
+    patients: Sequence[Patient], loaded: Model, target: Path, workers: int | None, series: Series, register: str, device: str, force: bool
+) -> CohortEstimate:  # fmt: skip
     finished = sum((target / p.name / RECORD).is_file() for p in patients)
     number = min(local_workers(device) if workers is None else max(workers, 1), len(patients))
     each = _seconds_before(target / "cohort.csv")
@@ -111,9 +125,9 @@ def _peak_gb(patient: Patient, model: Model, series: Series, register: str, forc
         with unheard():  # the job itself issues these warnings
             study = io.read_study(patient.study, lazy=True)
             chosen = choose_images(study, model.info, series=series, force=force)
+            return PROGRAMS_GB + expected_peak(study.visits, chosen, model, register=register).whole / 1e9
     except MedseqError:
         return None
-    return PROGRAMS_GB + expected_peak(study.visits, chosen, model, register=register).whole / 1e9
 
 
 def _voxels(patient: Patient) -> int:
@@ -122,4 +136,10 @@ def _voxels(patient: Patient) -> int:
         series = io.info(patient.study)["series"]
     except MedseqError:
         return 0
-    return max((math.prod(one["shape"]) * one["frames"] for one in series if one["kind"] == "image"), default=0)
+    return max((_voxels_of(one) for one in series if one["kind"] == "image"), default=0)
+
+
+def _voxels_of(facts: Mapping[str, Any]) -> int:
+    """Voxels of an image by what `info` says of it; a shape of four numbers counts the frames already."""
+    shape = facts["shape"]
+    return math.prod(shape) * (1 if len(shape) > 3 else int(facts.get("frames") or 1))

@@ -48,7 +48,7 @@ class Patient:
     study: Path
 
 
-def find_patients(studies: Studies, *, heap: Path | None = None) -> list[Patient]:
+def find_patients(studies: Studies, *, heap: Path | None = None, apart: Path | None = None) -> list[Patient]:
     """The patients of a cohort, in the given order or by name.
 
     Parameters
@@ -57,6 +57,8 @@ def find_patients(studies: Studies, *, heap: Path | None = None) -> list[Patient
         A folder that holds a study per patient; a BIDS tree; a folder with DICOM files of many patients in any
         subfolders; a ``.csv`` or ``.tsv`` with a column ``study`` (or ``path``) and optionally ``name``, with paths
         relative to the table's folder; or the studies themselves.
+    apart : Path, optional
+        A folder that is no patient and holds none, even if it lies among the studies: that of the results.
     heap : Path, optional
         Folder for links to the files of each patient of a DICOM heap. None: a heap is refused.
 
@@ -69,7 +71,7 @@ def find_patients(studies: Studies, *, heap: Path | None = None) -> list[Patient
         by name.
     """
     try:
-        patients = [Patient(_checked_name(name), path) for name, path in _named_paths(studies, heap)]
+        patients = [Patient(_checked_name(name), path) for name, path in _named_paths(studies, heap, apart)]
         missing = [str(p.study) for p in patients if not p.study.exists()]
     except MedseqError:
         raise
@@ -100,7 +102,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _named_paths(studies: Studies, heap: Path | None) -> list[tuple[str, Path]]:
+def _named_paths(studies: Studies, heap: Path | None, apart: Path | None) -> list[tuple[str, Path]]:
     if not isinstance(studies, (str, PathLike)):
         return [(_name_of(Path(s)), Path(s)) for s in studies]
     root = Path(studies)
@@ -108,12 +110,12 @@ def _named_paths(studies: Studies, heap: Path | None) -> list[tuple[str, Path]]:
         return list(_from_table(root))
     if not root.is_dir():
         raise ReadError(f"{root} is no folder; name a folder with one study folder per patient, or a .csv of paths.")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p.resolve() != apart)
     subjects = [p for p in folders if _SUBJECT.match(p.name)]
     if subjects:  # a BIDS tree
         return [(p.name, p) for p in subjects]
     if any(_is_dicom(p) for p in root.iterdir() if p.is_file()):
-        return _from_heap(root, heap)
+        return _from_heap(root, heap, apart)
     return [(p.name, p) for p in folders if p.name.lower() not in _NO_PATIENT]
 
 
@@ -154,7 +156,7 @@ def _is_dicom(file: Path) -> bool:
     return detect(file) == "dicom"
 
 
-def _from_heap(root: Path, heap: Path | None) -> list[tuple[str, Path]]:
+def _from_heap(root: Path, heap: Path | None, apart: Path | None) -> list[tuple[str, Path]]:
     """A folder of links for each patient of a heap, named by the patient's pseudonym.
 
     Raises
@@ -170,7 +172,7 @@ def _from_heap(root: Path, heap: Path | None) -> list[tuple[str, Path]]:
         )
     by_patient: dict[str, list[Path]] = {}
     for file in walk(root):
-        if _is_dicom(file):
+        if (apart is None or apart not in file.resolve().parents) and _is_dicom(file):
             by_patient.setdefault(_patient_of(file), []).append(file)
     named = []
     for patient, files in sorted(by_patient.items()):

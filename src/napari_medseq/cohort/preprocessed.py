@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from warnings import catch_warnings, simplefilter
 
-from napari_medseq import files, record
+from napari_medseq import record
 from napari_medseq.cohort.patients import Patient, Studies, find_patients
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError, unheard
 from napari_medseq.io.study import read_study
@@ -22,6 +22,7 @@ from napari_medseq.preprocessing import Register, Resample, Step, follow, parse,
 from napari_medseq.preprocessing.pipeline import Steps
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence, Study, Visit, matches
+from napari_medseq.tables import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +96,7 @@ def preprocess_cohort(
         share = part(progress, k / len(patients), (k + 1) / len(patients), f"{patient.name}: ")
         rows += _patient(patient, steps, target / patient.name, series, share, cancelled)
     table = pd.DataFrame([asdict(row) for row in rows], columns=list(_Row.__dataclass_fields__))
-    files.write_text(target / TABLE, table.to_csv(index=False))
+    write_csv(table, target / TABLE)
     recipe = [step.model_dump(mode="json") for step in parse(steps)]
     record.write_run(target / "run.json", {"steps": recipe, "series": series, "patients": [p.name for p in patients]})
     return table
@@ -116,12 +117,21 @@ def _patient(
     except OperationCancelled:
         raise
     except MedseqError as error:
-        yield _Row(patient=patient.name, visit="", image="", kind="", status="failed", seconds=0.0, error=str(error))
+        yield _failed(patient.name, str(error))
         return
+    for lost in study.dropped:
+        yield _failed(patient.name, lost)
+    taken: set[str] = set()
     for number, visit in enumerate(study.visits):
         check(cancelled)
         share = part(progress, number / len(study.visits), (number + 1) / len(study.visits), f"{visit.name}: ")
-        yield from _Visit(patient.name, study, number, out, series).rows(steps, share, cancelled)
+        yield from _Visit(patient.name, study, number, out, series, taken).rows(steps, share, cancelled)
+    if not taken:
+        yield _failed(patient.name, f"none of its images is called like {series}" if series else "it has no image")
+
+
+def _failed(patient: str, error: str, visit: str = "") -> _Row:
+    return _Row(patient=patient, visit=visit, image="", kind="", status="failed", seconds=0.0, error=error)
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,7 @@ class _Visit:
     number: int
     out: Path
     series: str | Sequence[str] | None
+    taken: set[str]  # the patient's files so far, without regard to case
 
     @property
     def visit(self) -> Visit:
@@ -156,9 +167,17 @@ class _Visit:
                 pairs.append((image, result))
             yield row
         for mask in self.visit.labels:
-            of_it = [result for image, result in pairs if image.same_grid(mask)] or [result for _, result in pairs]
+            of_it = [result for image, result in pairs if image.same_grid(mask)]
+            if not of_it and not any(image.same_grid(mask) for image in images):
+                of_it = [result for _, result in pairs]
             if of_it:
                 yield self._written(mask, partial(follow, mask, of_it[0], cancelled=cancelled))[0]
+            elif images:
+                yield replace(
+                    _failed(self.patient, "the image that it belongs to failed", self.visit.name),
+                    image=mask.name,
+                    kind="labels",
+                )
 
     def _steps(self, steps: Steps, image: ImageSequence) -> list[Step]:
         """The steps for an image; at the first visit without those that bring it onto the first visit."""
@@ -176,9 +195,19 @@ class _Visit:
     def _series_name(self, image: ImageSequence, visit: Visit) -> str:
         return image.name.removeprefix(f"{self.study.name}_").removeprefix(f"{visit.name}_")
 
+    def _path(self, source: ImageSequence) -> Path:
+        """The file of a result, numbered where another one is called alike."""
+        folder, stem, number = self.out / _safe(self.visit.name or f"visit-{self.number + 1}"), _safe(source.name), 1
+        path = folder / f"{stem}.nii.gz"
+        while str(path).casefold() in self.taken:
+            number += 1
+            path = folder / f"{stem}_{number}.nii.gz"
+        self.taken.add(str(path).casefold())
+        return path
+
     def _written(self, source: ImageSequence, run: Callable[[], ImageSequence]) -> tuple[_Row, ImageSequence | None]:
         began = time.perf_counter()
-        path = self.out / _safe(self.visit.name or f"visit-{self.number + 1}") / f"{_safe(source.name)}.nii.gz"
+        path = self._path(source)
         row = _Row(
             patient=self.patient,
             visit=self.visit.name,

@@ -121,6 +121,7 @@ def run_cohort(
     # a bad setting is reported before any patient
     track_settings = pipeline.track_settings(settings).model_dump(mode="json")
     _check_workers(workers, cluster)
+    _check_limits(time_limit_s, memory_limit_gb, retries)
     options: Options = {
         "series": series if series is None or isinstance(series, str) else list(series),
         "register": register,
@@ -131,7 +132,7 @@ def run_cohort(
         options["shift_dates"] = True
     with claimed(target):
         files.remove_unfinished(target)
-        patients = find_patients(studies, heap=target / ".studies")
+        patients = find_patients(studies, heap=target / ".studies", apart=target)
         if others := of_others(target, patients):
             warnings.warn(_of_others_text(target, others), MedseqWarning, stacklevel=2)
         loaded = models.loaded(model)
@@ -156,6 +157,14 @@ def _check_workers(workers: int | None, cluster: str | Client | None) -> None:
         raise SettingsError(f"workers = {workers}: give 1 or more, or 0 for this process alone.")
     if cluster == "slurm" and not workers:
         raise SettingsError("workers= says how many jobs are submitted to SLURM; give 1 or more.")
+
+
+def _check_limits(time_limit_s: float | None, memory_limit_gb: float | None, retries: int) -> None:
+    for name, limit in (("time_limit_s", time_limit_s), ("memory_limit_gb", memory_limit_gb)):
+        if limit is not None and not limit > 0:
+            raise SettingsError(f"{name} = {limit:g}: give a limit above 0, or None for no limit.")
+    if retries < 0:
+        raise SettingsError(f"retries = {retries}: give 0 or more.")
 
 
 def of_others(target: Path, patients: Sequence[Patient]) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_medseq import io
-from napari_medseq.errors import MedseqError, OperationCancelled, ReadError
+from napari_medseq.errors import MedseqError, OperationCancelled, ReadError, SettingsError
 from napari_medseq.geometry import voxel_volume_mm3
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.io.naming import channel_of, names_labels, stem
@@ -83,16 +83,17 @@ def cases_in(folder: Path, *, frames: bool = False) -> list[Case]:
     if frames and holds_sequences(folder) and "folder" not in kinds.values():
         return [Case(folder.name, {0: folder})]
     cases: dict[str, dict[int, Path]] = {}
+    called: dict[str, str] = {}  # names that differ only in case would share a label file on many systems
     for path, kind in kinds.items():
         if kind is None or names_labels(Path(path.name)):  # the label frames of a video too
             continue
-        if kind == "folder":
-            cases.setdefault(path.name, {})[0] = path
-        elif not names_labels(path):
-            name, number = channel_of(stem(path))
-            if number in cases.get(name, {}):  # "scan.nrrd" beside "scan.nii.gz" is another image
-                name, number = path.name, 0
-            cases.setdefault(name, {})[number] = path
+        if kind != "folder" and names_labels(path):
+            continue
+        name, number = (path.name, 0) if kind == "folder" else channel_of(stem(path))
+        name = called.setdefault(name.casefold(), name)
+        if number in cases.get(name, {}):  # "scan.nrrd" beside "scan.nii.gz" is another image
+            name, number = f"{path.name}-folder" if kind == "folder" else path.name, 0
+        cases.setdefault(name, {})[number] = path
     if not cases:
         raise ReadError(f"{folder} holds no image; give a folder of image files, or of a folder for each case.")
     return [Case(name, files) for name, files in sorted(cases.items())]
@@ -137,11 +138,17 @@ def segment_folder(
     ------
     ReadError
         If there is no image.
+    SettingsError
+        If a label file would take the place of an image.
     OperationCancelled
         When `cancelled` says so; the label files so far stay.
     """
     model_loaded = loaded(model)
     cases = cases_in(folder, frames=model_loaded.info.sequence_axis == "t")
+    for case in cases:
+        target = out / f"{case.name}{ending}"
+        if any(path.is_file() and target.exists() and target.samefile(path) for path in case.files.values()):
+            raise SettingsError(f"{target} is one of the images; name another folder for the label files.")
     results = []
     for number, case in enumerate(cases):
         check(cancelled)

@@ -6,6 +6,7 @@ user's model folder, with the SHA-256 of each of its files, so that `verify` can
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import json
@@ -18,18 +19,21 @@ import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle
 from napari_medseq.models.info import ModelInfo
-from napari_medseq.models.library import find, load_model, read_info, user_folder
+from napari_medseq.models.library import find, list_models, load_model, read_info, user_folder
 from napari_medseq.progress import Cancelled, Progress, check
 
 _PARTS = ("configs", "models", "docs", "LICENSE")  # what of a folder is taken
 _BLOCK = 1 << 18
 _MOST_FILES, _MOST_BYTES, _MOST_RATIO = 2000, 8 << 30, 200
 _TIMEOUT = 30.0
+#: errors of the place that is written to, not of the archive
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def add(
@@ -67,9 +71,27 @@ def add(
         When `cancelled` says so; a half download stays for the next time.
     """
     root = user_folder()
-    root.mkdir(parents=True, exist_ok=True)
     text = _address(os.fspath(source))
     expected_sum = _checked_sum(sha256)
+    try:
+        return read_info(_add(text, expected_sum, name, root, progress, cancelled))
+    except OSError as error:
+        raise ModelError(
+            f"{text} could not be installed in {root}: {error.strerror or error}. Nothing was installed; set NAPARI_MEDSEQ_MODELS "
+            "to a folder of yours with space left."
+        ) from None
+
+
+def _add(
+    text: str,
+    expected_sum: str | None,
+    name: str | None,
+    root: Path,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> Path:
+    """The folder of a model that was put into `root`; see `add`."""
+    root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".adding-") as place:
         staging = Path(place) / "bundle"
         if urllib.parse.urlsplit(text).scheme in ("http", "https"):
@@ -78,7 +100,12 @@ def add(
                     f"{text} needs the SHA-256 of the file, so that nothing else is installed; give sha256=."
                 )
             archive = _download(text, expected_sum, root, progress, cancelled)
-            _unpack(archive, staging, cancelled)
+            try:
+                _unpack(archive, staging, cancelled)
+            except ModelError:  # what is refused once is refused always
+                _discard(archive)
+                raise
+            _discard(archive)
         elif Path(text).is_dir():
             _copy(Path(text), staging, cancelled)
         elif Path(text).is_file():
@@ -93,7 +120,15 @@ def add(
         )
         target = root / _checked_name(name or default_name)
         if target.exists():
-            raise ModelError(f"There is a model in {target} already; remove it first, or give another name.")
+            raise ModelError(
+                f"There is a model in {target} already; remove it first, or give another name (name=, --rename)."
+            )
+        same = next((info for info in list_models() if info.name.casefold() == target.name.casefold()), None)
+        if same is not None:
+            raise ModelError(
+                f"There is a model called {same.name} already, in {same.folder}, which would be taken instead of this one; give "
+                "another name (name=, --rename)."
+            )
         ready = Path(place) / target.name
         os.replace(inside, ready)
         load_model(ready)
@@ -101,7 +136,7 @@ def add(
         record = {"source": text, "sha256": expected_sum, "files": _sums(ready)}
         (ready / bundle.RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         os.replace(ready, target)
-    return read_info(target)
+    return target
 
 
 def _address(source: str) -> str:
@@ -202,6 +237,13 @@ def _download(url: str, expected_sum: str, root: Path, progress: Progress | None
     return complete
 
 
+def _discard(archive: Path) -> None:
+    """Remove a download that was unpacked or refused, and its folder where it is empty then."""
+    with suppress(OSError):
+        archive.unlink()
+        archive.parent.rmdir()
+
+
 def _fetch(url: str, part: Path, progress: Progress | None, cancelled: Cancelled | None) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -263,6 +305,8 @@ def _unpack(archive: Path, out: Path, cancelled: Cancelled | None) -> None:
                 with z.open(entry) as source, target.open("wb") as file:
                     _copy_blocks(source, file, entry, archive)
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_PLACE:
+            raise
         raise ModelError(f"{archive} is no whole zip file ({error}); get it again.") from None
 
 

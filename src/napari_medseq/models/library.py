@@ -95,6 +95,8 @@ def read_info(folder: Path) -> ModelInfo:
 def list_models() -> list[ModelInfo]:
     """The models that can be named: shipped ones, then the user's; a broken folder is left out.
 
+    Of models that are called alike, the others are called like their folders.
+
     Examples
     --------
     >>> import napari_medseq as ms
@@ -103,12 +105,15 @@ def list_models() -> list[ModelInfo]:
     """
     by_name: dict[str, ModelInfo] = {}
     for root in (SHIPPED, user_folder()):
+        found: list[tuple[Path, ModelInfo]] = []
         for folder in sorted(root.glob("*/")) if root.is_dir() else []:
             try:
-                info = read_info(folder)
+                found.append((folder, read_info(folder)))
             except ModelError:
                 continue
-            by_name.setdefault(info.name, info)
+        for folder, info in sorted(found, key=lambda one: one[0].name != one[1].name):
+            called = folder.name if info.name in by_name else info.name
+            by_name.setdefault(called, info if called == info.name else info.model_copy(update={"name": called}))
     return list(by_name.values())
 
 

@@ -16,8 +16,10 @@ import torch
 
 import napari_medseq as ms
 from napari_medseq import cli
+from napari_medseq.cohort import estimate_cohort
 from napari_medseq.cohort.patient import Job, do_patient
 from napari_medseq.errors import MedseqWarning, OperationCancelled, ReadError, SettingsError, WriteError
+from tests.unit.io import dicoms
 
 HERE: dict[str, Any] = {"workers": 0, "register": "none", "reports": False}
 
@@ -352,3 +354,19 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
     assert said["with_result"] == 1
     assert said["seconds"] > 0
     assert tree(tmp_path / "out") == before
+
+
+def test_a_dry_run_looks_at_pictures_series_and_heaps(tiny_bundle: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "studies" / "pictures").mkdir(parents=True)
+    Image.fromarray(np.zeros((6, 8), np.uint8)).save(tmp_path / "studies" / "pictures" / "a.png")
+    series = ms.ImageSequence(np.zeros((5, 4, 6, 7), np.int16), ("t", "z", "y", "x"), np.diag([-1.0, -1, 1, 1]))
+    ms.write(series, tmp_path / "studies" / "series" / "a.nii.gz")
+    estimate = estimate_cohort(tmp_path / "studies", tiny_bundle, tmp_path / "out")
+    assert (estimate.patients, estimate.largest_voxels) == (2, 5 * 4 * 6 * 7)
+    for k in range(2):
+        ds = dicoms.dataset(dicoms.picture(), PatientID=f"p{k}", SeriesInstanceUID=f"1.{k}")
+        dicoms.save(ds, tmp_path / "heap" / f"{k}.dcm")
+    assert estimate_cohort(tmp_path / "heap", tiny_bundle, tmp_path / "out").patients == 2
+    assert not (tmp_path / "out").exists()

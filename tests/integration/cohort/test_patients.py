@@ -134,3 +134,16 @@ def test_results_of_patients_that_are_not_among_the_studies(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text("{}")
     assert of_others(tmp_path, [Patient("a", tmp_path), Patient("new", tmp_path)]) == ["renamed"]
+
+
+def test_the_results_are_no_patient_even_among_the_studies(tmp_path: Path) -> None:
+    for name in ("a", "b", "results"):
+        (tmp_path / name).mkdir()
+    assert [p.name for p in find_patients(tmp_path, apart=(tmp_path / "results").resolve())] == ["a", "b"]
+
+
+def test_a_row_without_a_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "t.csv").write_text("study,name\na,one\n,two\n")
+    with pytest.raises(ReadError, match=r"row 2 \(two\) has no path in the column 'study'"):
+        find_patients(tmp_path / "t.csv")

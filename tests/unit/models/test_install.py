@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 import zipfile
@@ -268,3 +269,47 @@ def test_what_the_server_gives_must_be_what_was_meant(server: Server, root: Path
     assert installed(root) == []
     # a file of another sum is not kept to go on from
     assert install.add(server.url, sha256=hashlib.sha256(server.content).hexdigest()).name == "tiny"
+
+
+def test_a_model_is_found_by_the_name_that_it_was_given(tmp_path: Path, root: Path) -> None:
+    source = write(tmp_path / "tiny")
+    for name in ("tiny", "a-second"):
+        install.add(source, name=name)
+    assert {"tiny", "a-second"} <= {i.name for i in list_models()}
+    for name in ("tiny", "a-second"):
+        assert Path(load_model(name).info.folder) == root / name
+    install.remove("a-second")
+    assert installed(root) == ["tiny"]
+
+
+def test_a_model_that_another_would_hide_is_not_added(tmp_path: Path, root: Path) -> None:
+    source = write(tmp_path / "tiny")
+    for name in ("sarcoma", "Sarcoma"):
+        with pytest.raises(ModelError, match="a model called sarcoma already"):
+            install.add(source, name=name)
+    assert installed(root) == []
+
+
+def test_nothing_of_a_download_stays(server: Server, root: Path) -> None:
+    install.add(server.url, sha256=hashlib.sha256(server.content).hexdigest())
+    assert sorted(p.name for p in root.iterdir()) == ["tiny"]
+    server.content = b"no zip file"
+    server.drop_after = len(server.content)
+    with pytest.raises(ModelError, match="no whole zip file"):
+        install.add(server.url, sha256=hashlib.sha256(server.content).hexdigest(), name="other")
+    assert sorted(p.name for p in root.iterdir()) == ["tiny"]
+
+
+def test_a_disk_that_is_full_is_called_so(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = write(tmp_path / "tiny")
+    monkeypatch.setattr("shutil.copyfile", full)
+    monkeypatch.setattr(install, "_copy_blocks", full)
+    for one in (source, zipped(source, tmp_path / "tiny.zip")):
+        with pytest.raises(
+            ModelError, match=r"could not be installed in .*No space left on device.*NAPARI_MEDSEQ_MODELS"
+        ):
+            install.add(one)
+    assert installed(root) == []
