@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,19 @@ LARGEST = 1 << 18
 _FAILURES = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
+def _each_once(names: Sequence[str]) -> None:
+    """Refuse a name that is there twice, of whose values all but the last would be passed over."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"it says {', '.join(twice)} twice; leave one")
+
+
+def _object(pairs: Sequence[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    """A JSON object, each name once."""
+    _each_once([name for name, _ in pairs])
+    return dict(pairs)
+
+
 # not the loader in C: it has no bound on nesting, and a deep file ends the process
 class _Loader(yaml.SafeLoader):
     """Plain values only, and each written out: what aliases stand for can grow without end. Dates stay text."""
@@ -24,6 +38,10 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise ValueError("it holds aliases, which can grow without end; write the values out")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        _each_once([str(key.value) for key, _ in node.value])
+        return super().construct_mapping(node, deep)
 
 
 #: all but that of dates, of which a month 99 would be an error
@@ -54,7 +72,7 @@ def read_values(path: Path, *, largest: int = LARGEST, error: type[MedseqError] 
             raise error(f"{path} is no file; name a YAML or JSON file.")
         if path.stat().st_size > largest:
             raise error(f"{path} is larger than {largest >> 10} KiB, which no such file needs; it is refused.")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors of Windows put a mark before the text
     except (OSError, UnicodeDecodeError) as problem:
         raise error(f"{path} cannot be read as YAML or JSON: {_short(problem)}.") from None
     return parse_values(text, where=str(path), as_json=path.suffix == ".json", error=error)
@@ -92,10 +110,10 @@ def parse_values(
     Raises
     ------
     MedseqError
-        If it is no YAML, or holds aliases.
+        If it is no YAML, holds aliases, or says something twice.
     """
     try:
-        value: JsonValue = json.loads(text) if as_json else yaml.load(text, Loader=_Loader)
+        value: JsonValue = json.loads(text, object_pairs_hook=_object) if as_json else yaml.load(text, Loader=_Loader)
     except _FAILURES as problem:
         raise error(f"{where} cannot be read as YAML or JSON: {_short(problem)}.") from None
     return value

@@ -306,3 +306,19 @@ def test_run_again_finds_the_study_from_another_folder(
     monkeypatch.chdir(tmp_path)
     ran = command("run", "--again", tmp_path / "r" / "run.json", "--json")
     assert ran.status == 0, ran.err
+
+
+def test_one_image_that_cannot_be_converted_does_not_stop_the_others(command: Any, here: Path) -> None:
+    sheared = np.diag([-1.0, -1, 1, 1])
+    sheared[0, 2] = 0.5
+    ms.write(ms.ImageSequence(np.zeros((3, 4, 5), np.int16), ("z", "y", "x"), sheared), "d/0.nii.gz")
+    ran = command("convert", "d", "-o", "out", "--format", ".mha", "--json")
+    assert (ran.status, [f["image"] for f in ran.json["failed"]]) == (1, ["0"])
+    assert sorted(p.name for p in (here / "out").iterdir()) == ["a.mha", "b.mha"]
+    assert "sheared" in ran.err
+
+
+@pytest.mark.usefixtures("here")
+def test_messages_name_options_where_the_api_has_keywords(command: Any, tiny_bundle: Path) -> None:
+    ran = command("segment", "d", "-m", tiny_bundle, "-o", "x.nii.gz")
+    assert ran.last.endswith("Choose one with --series.")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from napari_medseq import yaml_text
 from napari_medseq.errors import ModelError, SettingsError
-from napari_medseq.yaml_text import parse_values, read_values
+from napari_medseq.yaml_text import parse_values, read_settings, read_values
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -58,3 +58,18 @@ def test_files_are_bounded_and_endings_count(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match="UnicodeDecodeError"):
         read_values(tmp_path / "b.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.yaml", "a: 1\nb:\n  c: 2\n  c: 3\n"), ("a.json", '{"b": {"c": 2, "c": 3}}')]
+)
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SettingsError, match="it says c twice"):
+        read_settings(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.yaml", "a: 1"), ("a.json", '{"a": 1}')])
+def test_a_mark_of_the_encoding_does_no_harm(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert read_settings(tmp_path / name) == {"a": 1}

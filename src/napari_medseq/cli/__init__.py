@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from napari_medseq import faults
-from napari_medseq.cli.common import printable
+from napari_medseq.cli.common import complain, printable
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 
 
@@ -31,6 +32,11 @@ class _Version(argparse.Action):
 
 #: Commands whose answers contain patients' pseudonyms.
 _OF_PATIENTS = ("info", "convert", "run", "track", "cohort", "dicom", "retest")
+
+
+#: keywords of the API that messages name, and the options that they are here
+_OPTIONS = {"series": "--series", "references": "--reference", "sha256": "--sha256"}
+_KEYWORDS = re.compile(rf"\b({'|'.join(_OPTIONS)})=(?=[\s.,;)]|$)")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OperationCancelled as error:
             return _failed(str(error), 130)
         except MedseqError as error:
-            return _failed(str(error), error=error)
+            return _failed(_KEYWORDS.sub(lambda m: _OPTIONS[m[1]], str(error)), error=error)
         except BrokenPipeError:  # the reader of the output ended, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
@@ -94,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(message: str, status: int = 1, *, error: Exception | None = None) -> int:
     if error is not None:
         faults.note("command", error)
-    print(f"napari-medseq: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    complain(message)
     return status
 
 

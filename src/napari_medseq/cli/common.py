@@ -241,6 +241,11 @@ def bar() -> Progress:
     return show
 
 
+def complain(message: str) -> None:
+    """Print an error that does not end the command on stderr, on one line."""
+    print(f"napari-medseq: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+
+
 def answer(args: argparse.Namespace, facts: Mapping[str, Any] | Sequence[Any], text: str) -> None:
     """Print `facts` as JSON where ``--json`` was given, else `text`."""
     ascii_only = (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"

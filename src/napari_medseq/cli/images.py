@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_medseq.cli import common
-from napari_medseq.errors import SettingsError
+from napari_medseq.errors import MedseqError, SettingsError
 
 #: endings of files for images, which labels may also have
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
@@ -160,7 +160,7 @@ def _described(facts: Any, depth: int = 0) -> str:
     return "\n".join(lines)
 
 
-def _convert(args: argparse.Namespace) -> None:
+def _convert(args: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
     import napari_medseq as ms
@@ -190,11 +190,18 @@ def _convert(args: argparse.Namespace) -> None:
         )
     for path in paths:
         common.spare_inputs(path, *sequences)
-    written = []
+    written, failed = [], []
     for seq, path in zip(sequences, paths, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written.append(str(ms.write(seq, path, reference=args.reference, format=args.dicom)))
-    common.answer(args, {"written": written}, "\n".join(written) or "nothing to write")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written.append(str(ms.write(seq, path, reference=args.reference, format=args.dicom)))
+        except MedseqError as error:  # the other images are still written
+            if len(sequences) == 1:
+                raise
+            failed.append({"image": seq.name, "error": str(error)})
+            common.complain(str(error))
+    common.answer(args, {"written": written, "failed": failed}, "\n".join(written))
+    return 1 if failed else 0
 
 
 def _register(args: argparse.Namespace) -> None:

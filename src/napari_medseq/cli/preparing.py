@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +101,7 @@ def _preprocess(args: argparse.Namespace) -> int:
             raise
         except MedseqError as error:  # the other images are still processed
             failed.append({"image": seq.name, "error": str(error)})
-            print(f"napari-medseq: error: {common.printable(str(error))}", file=sys.stderr)
+            common.complain(str(error))
     if not written and not failed:
         raise MedseqError("There is no image to work on; check the paths and --series.")
     common.answer(args, {"images": written, "failed": failed}, "\n".join(str(f["written"]) for f in written))
@@ -155,7 +154,8 @@ def _one(
     if seq.kind != "labels" and writable_suffix(target) not in WRITABLE[:5]:
         raise SettingsError(f"{target}: the image is written as one of {' '.join(IMAGES)}.")
     masks = [(common.one_image(mask, kind="labels", by_series=False), out) for mask, out in follow_masks]
-    for path in (target, *(out for _, out in masks)):
+    outs: list[str | Path] = [target, *(out for _, out in masks)]
+    for path in outs:
         common.spare_inputs(path, seq, reference, *(labels for labels, _ in masks))
     result = preprocess(seq, chain, reference=reference, progress=common.bar())
     if result.kind != "labels" and writable_suffix(target) not in IMAGES:

@@ -141,5 +141,5 @@ def _voxels(patient: Patient) -> int:
 
 def _voxels_of(facts: Mapping[str, Any]) -> int:
     """Voxels of an image by what `info` says of it; a shape of four numbers counts the frames already."""
-    shape = facts["shape"]
+    shape = [int(length) for length in facts["shape"]]
     return math.prod(shape) * (1 if len(shape) > 3 else int(facts.get("frames") or 1))

@@ -25,8 +25,8 @@ _BASE_BYTES = 1_000_000_000
 #: waiting threads sleep, because spinning beside other workers took three times the processor time (``benchmarks/cohort.py``)
 _WAITING = "PASSIVE"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-#: meaning of the exit status if the system ended the process
-_KILLED = {signal.SIGKILL: "killed by the system (often: out of memory)", signal.SIGSEGV: "a segmentation fault"}
+#: meaning of the exit status if the system ended the process, by the signal's name, because Windows lacks some
+_KILLED = {"SIGKILL": "killed by the system (often: out of memory)", "SIGSEGV": "a segmentation fault"}
 
 
 class Helper:
@@ -63,7 +63,7 @@ class Helper:
             return row
         status = process.wait()
         self.close()
-        why = _KILLED.get(signal.Signals(-status), f"signal {-status}") if status < 0 else f"exit status {status}"
+        why = _KILLED.get(signal.Signals(-status).name, f"signal {-status}") if status < 0 else f"exit status {status}"
         return empty_row(job, "crashed", f"the process that did this patient ended: {why}")
 
     def close(self) -> None:

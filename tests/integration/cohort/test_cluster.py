@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging.handlers
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -247,3 +248,10 @@ def test_no_job_is_lost_between_the_queue_and_its_row(
     with pytest.raises(OSError, match="dead"):
         list(one.rows())
     assert {left.name for left in one.left} == {"a", "b", "c"}
+
+
+def test_the_helper_starts_where_there_is_no_sigkill(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_medseq.cohort import helper
+
+    monkeypatch.delattr("signal.SIGKILL")  # as on Windows
+    assert "Helper" in runpy.run_path(helper.__file__)
