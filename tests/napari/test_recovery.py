@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -58,6 +59,34 @@ def test_what_was_painted_survives_a_kill(ball_study: Path) -> None:
     verbs.save_session(viewer, left.folder.parent / "saved")
     assert verbs.autosave(viewer) is None
     assert [p.name for p in verbs.recovery_folder().iterdir()] == ["saved"]
+
+
+def test_work_is_offered_although_another_process_has_the_number_of_the_one_that_ended(ball_study: Path) -> None:
+    left = verbs.autosave(at_work(ball_study))  # the viewer is gone, and this process, whose number it has, is not
+    gc.collect()
+    assert left is not None
+    assert [one.folder for one in verbs.recoverable()] == [left]
+
+
+def test_work_that_is_recovered_beside_own_work_is_in_one_folder_with_it(ball_study: Path) -> None:
+    first = verbs.autosave(at_work(ball_study))
+    gc.collect()
+    viewer = at_work(ball_study)
+    own = verbs.autosave(viewer)
+    assert first is not None
+    assert own is not None
+    verbs.recover(viewer, verbs.recoverable()[0])
+    assert own.exists()  # until its content is written again
+    names = {layer.name for layer in editing_of(viewer).unsaved}
+    assert verbs.autosave(viewer) == first
+    assert sorted(p.name for p in verbs.recovery_folder().iterdir()) == [first.name, f"{first.name}.lock"]
+    del viewer
+    gc.collect()
+    (again,) = verbs.recoverable()
+    assert names <= set(again.names)
+    assert len({name.partition(" ses-")[0] for name in names}) == 2  # both patients
+    verbs.discard(again)
+    assert not list(verbs.recovery_folder().iterdir())
 
 
 def test_nothing_is_written_while_nothing_is_unsaved(ball_study: Path) -> None:
@@ -131,7 +160,7 @@ def test_autosave_is_written_by_a_thread_and_waits_for_the_stroke(
     assert not verbs.recovery_folder().exists()
     held[0] = False
     wait(lambda: len(list(verbs.recovery_folder().glob("*/session.json"))) == 1)
-    (folder,) = verbs.recovery_folder().iterdir()
+    (folder,) = (file.parent for file in verbs.recovery_folder().glob("*/session.json"))
     assert np.array_equal(saved_mask(folder, viewer.layers[1].name), viewer.layers[1].data)
     editing_of(viewer).saved()
     guardian.autosaver.finish()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -22,6 +24,7 @@ from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.window import accompany
 from napari_medseq.cli.results import with_inputs
 from napari_medseq.errors import OperationCancelled
+from napari_medseq.viewer import session
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.records import plain, restored
 from tests.balls import write_ball_study
@@ -51,7 +54,7 @@ def test_a_session_brings_back_images_masks_painting_corrections_and_view(ball_s
     assert viewer.title.endswith("not saved")
     folder = verbs.save_session(viewer, tmp_path / "work.medseq")
     assert viewer.title == "napari – sub-x"
-    assert not list(folder.glob("image-*"))  # images are named, not copied
+    assert not list(folder.rglob("image-*"))  # images are named, not copied
     again = ViewerModel()
     verbs.open_session(again, folder)
     same(viewer, again)
@@ -109,9 +112,9 @@ def test_what_is_damaged_in_a_session_is_named_and_the_rest_comes_back(tmp_path:
     folder = verbs.save_session(viewer, tmp_path / "one" / "work.medseq")
     (tmp_path / "one").rename(tmp_path / "two")
     folder = tmp_path / "two" / folder.name
-    first = min(folder.glob("labels-*.npz"), key=lambda file: int(file.stem.partition("-")[2]))
+    first = min(folder.rglob("labels-*.npz"), key=lambda file: int(file.stem.partition("-")[2]))
     first.write_bytes(first.read_bytes()[:40])
-    (folder / "result-0" / "lesions.csv").write_text("")
+    next(folder.rglob("result-0")).joinpath("lesions.csv").write_text("")
     again = ViewerModel()
     with pytest.warns(ms.MedseqWarning, match=r"tumor: .*labels-\d+\.npz.* result of sub-x, whose masks"):
         verbs.open_session(again, folder)
@@ -401,6 +404,38 @@ def test_saving_that_is_cancelled_leaves_the_old_session_and_the_old_masks(ball_
     assert steps == [1, 2, 0, 1]
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     assert editing_of(viewer).is_unsaved
+
+
+def test_a_save_that_is_killed_leaves_a_session_that_opens(
+    ball_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = at_work(ball_study)
+    folder = verbs.save_session(viewer, tmp_path / "work.medseq")
+    (folder / "notes.txt").write_text("of a person")
+    left: list[Path] = []
+
+    def after(step: Callable[..., Any]) -> Callable[..., Any]:
+        def done(*args: Any, **options: Any) -> Any:
+            out = step(*args, **options)
+            left.append(tmp_path / f"killed-{len(left)}")  # as the folder is now, a killed process leaves it
+            if folder.exists():
+                shutil.copytree(folder, left[-1])
+            return out
+
+        return done
+
+    for module, name in ((os, "replace"), (shutil, "rmtree"), (session, "write_labels")):
+        monkeypatch.setattr(module, name, after(getattr(module, name)))
+    verbs.save_session(viewer, folder)
+    monkeypatch.undo()
+    assert len(left) > 2
+    for kept in left:
+        again = ViewerModel()
+        verbs.open_session(again, kept)
+        same(viewer, again)
+    verbs.save_session(viewer, left[0])
+    assert {p.name for p in left[0].iterdir() if not p.name.startswith("files-")} == {"session.json", "notes.txt"}
+    assert len(list(left[0].iterdir())) == 3
 
 
 def test_masks_of_one_name_are_written_to_files_of_their_own(ball_study: Path, tmp_path: Path) -> None:

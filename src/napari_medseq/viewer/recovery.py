@@ -1,7 +1,9 @@
 """Autosave: unsaved painting and corrections are written each minute, and offered again after a crash or a kill.
 
-Each viewer has one folder below `recovery_folder`, named after its process. It holds a session of the unsaved layers
-and of the results. It is removed when everything is saved, and stays if the process ends before that.
+Each viewer has one folder below `recovery_folder`. It holds a session of the unsaved layers and of the results. It is
+removed when everything is saved, and stays if the process ends before that. A lock beside the folder is held as long as
+the viewer lives, and the system lets go of it however the process ends. The number of a process would not do: another
+process may have it after a restart, or on another computer with the same home folder.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ import json
 import os
 import secrets
 import shutil
-import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from filelock import FileLock, Timeout
 
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.followed import results_of
@@ -28,8 +32,60 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-_FOLDERS: WeakKeyDictionary[Editing, Path] = WeakKeyDictionary()
-_ERROR_INVALID_PARAMETER = 87  # error code of Windows: no process has that number
+
+@dataclass(eq=False)
+class _Own:
+    """The folder of a viewer, the lock that shows that the viewer lives (None where files cannot be locked), and the
+    viewer's folder before that, until its content is written into this one too."""
+
+    folder: Path
+    lock: FileLock | None
+    earlier: _Own | None = None
+
+    def give_up(self) -> None:
+        """Remove the folder, because nothing in it is unsaved any longer."""
+        self.give_up_earlier()
+        _remove(self.folder)
+        if self.lock is not None:
+            self.lock.release()
+
+    def give_up_earlier(self) -> None:
+        """Remove the folder that the viewer had before."""
+        if self.earlier is not None:
+            self.earlier.give_up()
+            self.earlier = None
+
+
+_FOLDERS: WeakKeyDictionary[Editing, _Own] = WeakKeyDictionary()
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # the system may refuse to delete the file of a lock that is held
+        _lock_file(folder).unlink(missing_ok=True)
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def _own(folder: Path) -> _Own:
+    """Take a folder for a viewer of this process.
+
+    Raises
+    ------
+    Timeout
+        If it is another viewer's.
+    """
+    lock = FileLock(_lock_file(folder), thread_local=False)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError):  # what is painted is kept nevertheless
+        return _Own(folder, None)
+    return _Own(folder, lock)
 
 
 @dataclass(frozen=True)
@@ -63,12 +119,13 @@ class Autosave:
 
     Attributes
     ----------
-    folder : Path
+    own : _Own
+        The viewer's folder.
     session : TakenSession or None
         The session to write into the folder; None: everything is saved, and the folder is removed.
     """
 
-    folder: Path
+    own: _Own
     session: TakenSession | None
 
 
@@ -89,15 +146,15 @@ def autosave(viewer: ViewerModel) -> Path | None:
 def take_autosave(viewer: ViewerModel) -> Autosave | None:
     """Copy unsaved painting and corrections as they are now; None if there is nothing to do."""
     editing = editing_of(viewer)
-    folder = _FOLDERS.get(editing)
+    own = _FOLDERS.get(editing)
     if not editing.is_unsaved:
-        if folder is None:
+        if own is None:
             return None
         del _FOLDERS[editing]
-        return Autosave(folder, None)
-    if folder is None:
-        folder = _FOLDERS[editing] = recovery_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
-    return Autosave(folder, take_session(viewer, _worth_keeping(viewer)))
+        return Autosave(own, None)
+    if own is None:
+        own = _FOLDERS[editing] = _own(recovery_folder() / f"{os.getpid()}-{secrets.token_hex(4)}")
+    return Autosave(own, take_session(viewer, _worth_keeping(viewer)))
 
 
 def write_autosave(snapshot: Autosave) -> Path | None:
@@ -110,9 +167,11 @@ def write_autosave(snapshot: Autosave) -> Path | None:
         If it cannot be written.
     """
     if snapshot.session is None:
-        shutil.rmtree(snapshot.folder, ignore_errors=True)
+        snapshot.own.give_up()
         return None
-    return write_session(snapshot.session, snapshot.folder)
+    path = write_session(snapshot.session, snapshot.own.folder)
+    snapshot.own.give_up_earlier()
+    return path
 
 
 def _worth_keeping(viewer: ViewerModel) -> list[Layer]:
@@ -136,10 +195,10 @@ def _source(layer: Layer) -> str | None:
 
 
 def recoverable() -> list[Recovery]:
-    """The unsaved work of processes that have ended, the latest first."""
+    """The unsaved work of processes that have ended, and of viewers that are gone, the latest first."""
     recoveries = []
     for folder in recovery_folder().glob("*-*"):
-        if not is_session(folder) or _is_alive(folder.name.split("-")[0]):
+        if not is_session(folder) or _is_held(folder):
             continue
         file = folder / "session.json"
         try:
@@ -169,32 +228,25 @@ def finish_recovery(viewer: ViewerModel, recovery: Recovery, layers: Iterable[La
     viewer."""
     editing = editing_of(viewer)
     editing.unsaved.update(layer for layer in layers if layer_kind(layer) == "labels")
-    own = recovery_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
-    os.replace(recovery.folder, own)
-    _FOLDERS[editing] = own
+    with suppress(Timeout):  # another viewer recovered the same; this one will get a folder of its own
+        own = _own(recovery.folder)
+        own.earlier, _FOLDERS[editing] = _FOLDERS.get(editing), own
     editing.events.changed()
 
 
 def discard(recovery: Recovery) -> None:
     """Delete the unsaved work of another process."""
-    shutil.rmtree(recovery.folder, ignore_errors=True)
+    _remove(recovery.folder)
 
 
-def _is_alive(number: str) -> bool:
-    """Whether a process runs."""
-    if not number.isdigit():
+def _is_held(folder: Path) -> bool:
+    """Whether the viewer of a folder lives."""
+    if not _lock_file(folder).exists():
         return False
-    if sys.platform == "win32":
-        import ctypes
-
-        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, int(number))  # PROCESS_QUERY_LIMITED_INFORMATION
-        if handle:
-            ctypes.windll.kernel32.CloseHandle(handle)
-        return bool(handle) or ctypes.windll.kernel32.GetLastError() != _ERROR_INVALID_PARAMETER
     try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
+        with FileLock(_lock_file(folder), blocking=False):
+            return False
+    except Timeout:
         return True
-    return True
+    except (OSError, NotImplementedError):
+        return False

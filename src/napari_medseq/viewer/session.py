@@ -42,8 +42,11 @@ if TYPE_CHECKING:
 
     from napari_medseq.progression import Progression
 
-FORMAT = 1
+#: format of the description; sessions of format 1 had their files beside it
+FORMAT = 2
 FILE = "session.json"
+#: beginning of the name of the folder, beside the description, with the files that the description refers to
+FILES = "files-"
 LOOK = ("name", "visible", "opacity", "blending")
 #: number of sessions that are remembered as recent
 _RECENT = 10
@@ -165,39 +168,48 @@ def write_session(
         When `cancelled` says so; what was there stays.
     """
     path = Path(folder)
-    if path.exists() and not is_session(path) and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not is_session(path) and not _is_free(path):
         raise WriteError(f"{path} exists and is not a session. Choose a new folder.")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    old = part.with_suffix(".old")
+    files = f"{FILES}{secrets.token_hex(4)}"
+    made, saved = path.exists(), False
     try:
-        part.mkdir(parents=True)
-        facts = _write_parts(snapshot, part, progress, cancelled)
-        (part / FILE).write_text(json.dumps(plain(facts), indent=1), encoding="utf-8")
+        (path / files).mkdir(parents=True)
+        facts = _write_parts(snapshot, path, files, progress, cancelled)
         check(cancelled)
-        if path.exists():
-            os.replace(path, old)
-        os.replace(part, path)
+        write_text(path / FILE, json.dumps(plain(facts), indent=1))  # from now on, and not before, it is the session
+        saved = True
     except OSError as error:
-        with suppress(OSError):
-            if old.exists() and not path.exists():
-                os.replace(old, path)
         raise WriteError(
             f"The session could not be written to {path}: {error}. Choose a folder you may write to."
         ) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if saved:
+            _discard_files(path, but=files)
+        else:
+            shutil.rmtree(path / files if made else path, ignore_errors=True)
     return path
 
 
+def _is_free(path: Path) -> bool:
+    """Whether a folder is empty, or holds only what a save left that was killed before it was complete."""
+    return path.is_dir() and all(inside.name.startswith(FILES) for inside in path.iterdir())
+
+
+def _discard_files(path: Path, *, but: str) -> None:
+    """Delete the files of earlier saves, also of one that was killed; what else lies in the folder stays."""
+    for old in path.glob(f"{FILES}*"):
+        if old.name != but:
+            shutil.rmtree(old, ignore_errors=True)
+
+
 def _write_parts(
-    snapshot: TakenSession, folder: Path, progress: Progress | None, cancelled: Cancelled | None
+    snapshot: TakenSession, path: Path, files: str, progress: Progress | None, cancelled: Cancelled | None
 ) -> dict[str, object]:
-    """Write layers and results, and return their description for the session's JSON."""
-    layers, results = [], {}
+    """Write layers and results into the folder `files` of a session, and return their description."""
+    layers, results, folder = [], {}, path / files
     whole = len(snapshot.layers) + len(snapshot.results)
     for number, layer in enumerate(with_progress(snapshot.layers, whole, "Saving layers", progress, cancelled)):
-        layers.append(_write_layer(layer, folder, number))
+        layers.append(_write_layer(layer, path, folder, number))
     for number, (name, progression, card) in enumerate(snapshot.results):
         check(cancelled)
         progression.save(folder / f"result-{number}")
@@ -206,14 +218,15 @@ def _write_parts(
             progress(len(snapshot.layers) + number + 1, whole, f"Saving the result of {name}")
     saved = datetime.now(UTC).isoformat(timespec="seconds")
     return {
-        "format": FORMAT, "version": __version__, "saved": saved, "layers": layers, "results": results, "view": snapshot.view,
+        "format": FORMAT, "version": __version__, "saved": saved, "files": files, "layers": layers, "results": results,
+        "view": snapshot.view,
     }  # fmt: skip
 
 
-def _write_layer(layer: KeptLayer, folder: Path, number: int) -> dict[str, object]:
+def _write_layer(layer: KeptLayer, path: Path, folder: Path, number: int) -> dict[str, object]:
     if not layer.copied:
         with suppress(ValueError):  # on another drive of Windows
-            return {**layer.facts, "beside": os.path.relpath(str(layer.facts["source"]), folder)}
+            return {**layer.facts, "beside": os.path.relpath(str(layer.facts["source"]), path)}
         return layer.facts
     data = np.asarray(layer.seq.data)
     if layer.seq.kind == "labels":

@@ -108,6 +108,7 @@ def read_session(
 
     path = Path(folder)
     facts = _read(path)
+    files = path / Path(str(facts.get("files", ""))).name
     layers: list[SessionLayer] = []
     missing: list[str] = []
     opened: dict[str, list[ImageSequence]] = {}
@@ -115,7 +116,7 @@ def read_session(
     for number, entry in enumerate(facts["layers"]):
         check(cancelled)
         try:
-            layers.append(_session_layer(path, entry, opened, cancelled))
+            layers.append(_session_layer(path, files, entry, opened, cancelled))
         except OperationCancelled:
             raise
         except MedseqError as error:
@@ -126,7 +127,7 @@ def read_session(
     for name, result in facts["results"].items():
         check(cancelled)
         try:
-            results.append((name, Progression.load(path / result["folder"]), result["card"]))
+            results.append((name, Progression.load(files / Path(str(result["folder"])).name), result["card"]))
         except MedseqError as error:
             missing.append(f"result of {name}, whose masks can be followed again in Progression: {error}")
         if progress is not None:
@@ -199,7 +200,7 @@ def open_session(viewer: ViewerModel, folder: str | os.PathLike[str]) -> list[La
 def _read(path: Path) -> dict[str, Any]:
     try:
         facts = restored(json.loads((path / FILE).read_text(encoding="utf-8")))
-        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        if not isinstance(facts, dict) or facts.get("format") not in (1, FORMAT):
             raise ReadError(
                 f"{path} is a session of another version of napari-medseq. Update the package and open it again."
             )
@@ -213,9 +214,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _session_layer(
-    path: Path, entry: Mapping[str, Any], opened: dict[str, list[ImageSequence]], cancelled: Cancelled | None
+    path: Path,
+    files: Path,
+    entry: Mapping[str, Any],
+    opened: dict[str, list[ImageSequence]],
+    cancelled: Cancelled | None,
 ) -> SessionLayer:
-    seq, flags = _sequence(path, entry, opened, cancelled)
+    seq, flags = _sequence(path, files, entry, opened, cancelled)
     extra = dict(entry["look"])
     if seq.kind == "image":
         extra |= {"contrast_limits": entry["contrast_limits"], "colormap": entry["colormap"]}
@@ -228,7 +233,11 @@ def _session_layer(
 
 
 def _sequence(
-    path: Path, entry: Mapping[str, Any], opened: dict[str, list[ImageSequence]], cancelled: Cancelled | None
+    path: Path,
+    files: Path,
+    entry: Mapping[str, Any],
+    opened: dict[str, list[ImageSequence]],
+    cancelled: Cancelled | None,
 ) -> tuple[ImageSequence, Any]:
     """The sequence of a stored layer, and its marks if it is labels."""
     facts, flags = dict(entry["sequence"]), None
@@ -242,7 +251,7 @@ def _sequence(
         seq = _shown_before(opened[source], facts, source)
         by_hand = {k: v for k, v in facts["meta"].items() if k == BY_HAND}  # facts that the file does not hold
         return seq.replace(meta={**seq.meta, **by_hand}), None
-    file = path / Path(str(entry["file"])).name
+    file = files / Path(str(entry["file"])).name
     if entry["kind"] == "labels":
         data, flags = read_labels(file)
     else:
