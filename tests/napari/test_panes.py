@@ -304,6 +304,14 @@ def test_followed_lesions_have_their_colours_in_each_pane(model: ViewerModel) ->
         own, twin = next((o, t.layer) for o, t in pane.twins.items() if "lesions" in o.name)
         assert np.array_equal(twin.get_color(1), own.get_color(1))
         assert (np.asarray(twin.data) == 1).any()
+    verbs.follow_again(model)  # the same lesions, so the same labels in other colormaps
+    result = verbs.result_of(model)
+    verbs.correct(model, "exclude", 2)
+    for pane in panes.panes:
+        own, twin = next((o, t.layer) for o, t in pane.twins.items() if o in result.layers)
+        assert twin.colormap is own.colormap
+        twin.colormap = result.layers[0].colormap
+        assert own.colormap is twin.colormap
 
 
 @pytest.mark.parametrize(

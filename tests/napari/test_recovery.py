@@ -65,7 +65,10 @@ def test_work_is_offered_although_another_process_has_the_number_of_the_one_that
     left = verbs.autosave(at_work(ball_study))  # the viewer is gone, and this process, whose number it has, is not
     gc.collect()
     assert left is not None
+    unfinished = left.with_name("1-unfinished") / "files-1"  # of a process that ended while it wrote for the first time
+    unfinished.mkdir(parents=True)
     assert [one.folder for one in verbs.recoverable()] == [left]
+    assert not unfinished.exists()
 
 
 def test_work_that_is_recovered_beside_own_work_is_in_one_folder_with_it(ball_study: Path) -> None:

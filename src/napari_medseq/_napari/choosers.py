@@ -30,7 +30,7 @@ from qtpy.QtWidgets import (
 from napari_medseq._napari.work import connect_until_destroyed
 from napari_medseq.record import DISCLAIMER
 from napari_medseq.viewer.identity import patient_in_front
-from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.layers import AT_MOST, layer_kind
 from napari_medseq.viewer.study import facts_of, series_name, studies_in
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class LayerBox(ShortBox):
 
     def __init__(self, viewer: ViewerModel, kinds: Sequence[str], optional: str | None = None) -> None:
         super().__init__()
-        self._purpose = "The layer to use"
+        self._purpose, self._not_listed = "The layer to use", ""
         self.currentTextChanged.connect(self._name_whole)
         self._name_whole(self.currentText())
         self.viewer, self.kinds, self.optional = viewer, tuple(kinds), optional
@@ -161,7 +161,7 @@ class LayerBox(ShortBox):
         self._name_whole(self.currentText())
 
     def _name_whole(self, name: str) -> None:
-        super().setToolTip(f"{self._purpose}\n{name}" if name else self._purpose)
+        super().setToolTip("\n".join(part for part in (self._purpose, name, self._not_listed) if part))
 
     def _update(self, _event: object = None) -> None:
         before = self.layer
@@ -174,6 +174,8 @@ class LayerBox(ShortBox):
                 self.addItem(layer.name, layer)
         self.blockSignals(False)
         self.choose(before)
+        unfit = (layer for layer in self.viewer.layers if layer_kind(layer).endswith(" axes"))
+        self._not_listed = "\n".join(f"Not listed: {layer.name} has {layer.ndim} axes; {AT_MOST}" for layer in unfit)
         self._name_whole(self.currentText())
         self._follow_front()
 

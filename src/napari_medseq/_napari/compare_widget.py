@@ -133,6 +133,8 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             range(self.visits.count()) if front == self._patient else ()
         )  # another patient's ticks are none of this one's
         ticked, known = set(self.chosen), [self.visits.item(k).data(Qt.UserRole) for k in rows]
+        if front != self._patient:
+            self.note.clear()  # what changed in another patient
         self._patient = front
         self.visits.blockSignals(True)
         self.visits.clear()

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QPushButton, QSpin
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.keys import press_by_keys, with_key
-from napari_medseq._napari.work import connect_until_destroyed, guarded
+from napari_medseq._napari.work import connect_until_destroyed, guarded, warned
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.followed import Correction
 
@@ -163,7 +163,8 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
 
     def _do(self, how: Correction, *names: object) -> None:
         assert self.followed is not None
-        verbs.correct(self.viewer, how, *names, study=self.followed.source.name)
+        with warned():  # painting that goes out with an excluded lesion is said
+            verbs.correct(self.viewer, how, *names, study=self.followed.source.name)
 
     def _link(self, visit: int, lesion: int) -> int | None:
         self._do("link", visit, lesion, self.other.currentData())

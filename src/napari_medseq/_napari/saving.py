@@ -50,7 +50,7 @@ def save_session_in_job(
     def finish(alive: ViewerModel, path: Path) -> None:
         verbs.finish_saving(alive, snapshot, path)
         later = "; what changed since is not saved yet" if verbs.editing_of(alive).is_unsaved else ""
-        show_info(f"The session is saved in {path}{later}.")
+        show_info(" ".join(filter(None, (f"The session is saved in {path}{later}.", verbs.not_in_session(snapshot)))))
         on_saved()
 
     return _save_in_job(viewer, work, "Saving the session", partial(verbs.write_session, snapshot, folder), finish)

@@ -268,9 +268,12 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.load_button.setVisible(bool(self.listed))
         self.load_button.setEnabled(bool(self.listed) and not busy)
         self.open_button.setEnabled(not busy)
+        anything = any(layer_kind(layer) in ("image", "labels") for layer in self.viewer.layers)
         for button in (self.save_button, self.masks_button, self.visit_button, self.close_button):
-            why = "A job of this widget runs" if busy else "" if front is not None else "Open a patient's images first"
-            set_enabled(button, why, self._tips[button])
+            lacking = "" if front is not None else "Open a patient's images first"
+            if button is self.save_button:  # a session keeps what belongs to no patient, too
+                lacking = "" if anything else "Open an image first"
+            set_enabled(button, "A job of this widget runs" if busy else lacking, self._tips[button])
         unsaved = len(verbs.editing_of(self.viewer).unsaved)
         self.save_button.setText("Save session … ●" if unsaved else "Save session …")
 

@@ -113,6 +113,7 @@ class Guardian(QObject):  # type: ignore[misc]
         names = ", ".join(latest.names) or "corrections"
         box.setText(f"napari ended on {latest.saved:%Y-%m-%d at %H:%M} with unsaved work: {names}. Open it again?")
         box.setStandardButtons(QMessageBox.Open | QMessageBox.Discard | QMessageBox.Cancel)
+        box.button(QMessageBox.Cancel).setText("Later")
         box.setModal(False)
         box.buttonClicked.connect(self._answered)
         self.offer, self._left = box, latest
@@ -190,8 +191,15 @@ def _offer_to_be_preferred() -> None:
             f"napari opens {len(patterns)} kinds of files and folders with napari-medseq from now on (Preferences → Plugins)."
         )
 
-    note = Notification(
-        "Shall napari open folders and medical files with napari-medseq without asking? Its own reader says 'No files found' to a folder.",
+    class Question(Notification):  # type: ignore[misc]
+        """A question whose source is a name, and not the address of an object of napari."""
+
+        source = "napari-medseq"
+
+    note = Question(
+        # napari shows the beginning only, until the note is expanded
+        "Always open folders with napari-medseq? napari's own reader says 'No files found' to a folder. "
+        "Medical files are opened with it as well, without asking.",
         NotificationSeverity.INFO,
         actions=[("Yes, from now on", settle)],
     )

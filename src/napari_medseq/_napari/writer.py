@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import napari_medseq as ms
 from napari_medseq._napari.reader import application_viewer
+from napari_medseq._napari.words import in_the_window
+from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.layers import from_layer
 
@@ -30,7 +32,10 @@ def write_labels(path: str, data: NDArray[np.generic], attributes: dict[str, obj
 def _write(path: str, data: NDArray[np.generic], attributes: dict[str, object], kind: str) -> list[str]:
     from napari.layers import Layer
 
-    written = str(ms.write(from_layer(Layer.create(data, attributes, kind)), path))
+    try:
+        written = str(ms.write(from_layer(Layer.create(data, attributes, kind)), path))
+    except MedseqError as error:
+        raise type(error)(in_the_window(str(error))) from error
     viewer = application_viewer()
     if viewer is not None and attributes.get("name") in viewer.layers:
         editing_of(viewer).saved([viewer.layers[attributes["name"]]])

@@ -168,6 +168,7 @@ from .saved import show_result_layer as show_result_layer
 from .session import TakenSession as TakenSession
 from .session import finish_saving as finish_saving
 from .session import is_session as is_session
+from .session import not_in_session as not_in_session
 from .session import recent_sessions as recent_sessions
 from .session import save_session as save_session
 from .session import take_session as take_session
@@ -318,6 +319,7 @@ __all__ = [
     "next_lesion",
     "next_ordinal",
     "next_visit",
+    "not_in_session",
     "open_path",
     "open_patients",
     "open_result",

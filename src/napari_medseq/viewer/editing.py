@@ -18,7 +18,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarded_stroke, still_open
 from napari_medseq.viewer.history import Action, History, Step
 from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels
+from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels, read_at, write_at
 from napari_medseq.viewer.unsaved import Unsaved
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ class VoxelChange:
         """Give the voxels their former values."""
         layer = self.layer()
         if layer is not None:  # napari announces a fill before it makes it, so that its result is known only now
-            now = layer.data[np.unravel_index(self.voxels, layer.data.shape)]
-            np.copyto(self.after, now, casting="unsafe")
+            np.copyto(self.after, read_at(layer.data, self.voxels), casting="unsafe")
         self._set(self.before, self.flags_before)
 
     def redo(self) -> None:
@@ -60,7 +59,7 @@ class VoxelChange:
         layer = self.layer()
         if layer is None:
             return
-        layer.data[np.unravel_index(self.voxels, layer.data.shape)] = values
+        write_at(layer.data, self.voxels, values)
         self.editing.marks(layer).put(self.voxels, flags)
         self.editing.unsaved.add(layer)
         layer.refresh()
@@ -216,7 +215,7 @@ class Editing:
             voxels, before = self._limited(self.limit, layer, voxels, before)
         if not len(voxels):
             return
-        after = np.array(layer.data[np.unravel_index(voxels, layer.data.shape)])
+        after = np.array(read_at(layer.data, voxels))
         self._record(layer, voxels, before, after, np.full(len(voxels), PAINTED | PENDING), f"painting in {layer.name}")
 
     @staticmethod
@@ -224,7 +223,7 @@ class Editing:
         """The part of a stroke that lies within the limit; the rest is taken back."""
         outside = limit.outside(layer, voxels)
         if outside.any():
-            layer.data[np.unravel_index(voxels[outside], layer.data.shape)] = before[outside]
+            write_at(layer.data, voxels[outside], before[outside])
             layer.refresh()
         return voxels[~outside], before[~outside]
 

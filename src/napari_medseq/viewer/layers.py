@@ -36,6 +36,8 @@ _XYZ = ("x", "y", "z")
 _GRAIN = 2.0**-24
 _JITTER = 0.01
 _SAMPLE = 1_000_000
+_MOST_AXES = 4
+AT_MOST = "at most frames, z, y and x can be used"
 
 
 # -- to layers ---------------------------------------------------------------------------------------------------------
@@ -274,6 +276,8 @@ def from_layer(layer: Layer) -> ImageSequence:
         If the layer is neither Image nor Labels.
     """
     layer_type = layer_kind(layer)
+    if layer_type.endswith(" axes"):
+        raise MedseqError(f"{layer.name} has {layer.ndim} axes; {AT_MOST}. Choose a part of it.")
     if layer_type not in ("image", "labels"):
         raise MedseqError(
             f"{layer.name} is a {layer_type or type(layer).__name__} layer; choose an Image or Labels layer."
@@ -299,8 +303,20 @@ def own_array(layer: Layer, data: Any) -> Any:
 
 
 def layer_kind(layer: Layer) -> str:
-    """The layer's type: "image", "labels" and so on, also of a proxy that napari handed to a plugin."""
-    return str(getattr(getattr(layer, "__wrapped__", layer), "_type_string", ""))
+    """The layer's type: "image", "labels" and so on, also of a proxy that napari handed to a plugin.
+
+    Images and labels with more axes than frames, z, y and x are of a kind of their own, which nothing here works on,
+    such as "image with 5 axes".
+    """
+    layer = getattr(layer, "__wrapped__", layer)
+    kind = str(getattr(layer, "_type_string", ""))
+    if (
+        kind in ("image", "labels")
+        and layer.ndim > _MOST_AXES
+        and not (layer.ndim == _MOST_AXES + 1 and str(layer.axis_labels[0]) == "visit" and layer.data.shape[0] == 1)
+    ):
+        return f"{kind} with {layer.ndim} axes"
+    return kind
 
 
 def _restored(layer: Layer, data: Any, facts: Mapping[str, Any], kind: LayerKind) -> ImageSequence | None:
@@ -358,8 +374,6 @@ def _foreign(layer: Layer, kind: LayerKind) -> ImageSequence:
     space = min(3, n - skip)
     if n - skip == 3 and labels[skip] == "t":
         space = 2
-    if n - skip - space > 1:
-        raise MedseqError(f"{layer.name} has {n} axes; at most frames, z, y and x can be used. Choose a part of it.")
     axes = ("t",) * (n - skip - space) + SPACE[3 - space :] + (("c",) if rgb else ())
     to_mm = _millimetres(layer.units[-1])
     origin = np.array(layer.data_to_world((0.0,) * n))
@@ -385,6 +399,11 @@ def _millimetres(unit: Any) -> float | None:
     """Millimetres in one `unit` (a pint unit); None if it is not a length."""
     quantity = 1.0 * unit
     return float(quantity.to("millimeter").magnitude) if quantity.check("[length]") else None
+
+
+def in_millimetres(layer: Layer) -> bool:
+    """Whether a layer is placed in a length, which can be converted to millimetres."""
+    return _millimetres(layer.units[-1]) is not None
 
 
 def layer_axis(layer: Layer, name: str) -> tuple[int | None, bool]:

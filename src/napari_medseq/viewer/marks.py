@@ -82,6 +82,33 @@ class Marks:
         self._count = None if self._flags is not None else 0
 
 
+def read_at(data: Values, voxels: Voxels) -> Values:
+    """The values of voxels, given as flat indices, of an array or of what is like one (dask, zarr)."""
+    index = np.unravel_index(voxels, data.shape)
+    if isinstance(data, np.ndarray):
+        return np.asarray(data[index])
+    box, inside = _box(index)
+    return np.asarray(np.asarray(data[box])[inside])
+
+
+def write_at(data: Values, voxels: Voxels, values: Values) -> None:
+    """Give voxels, as flat indices, other values, in an array or in what is like one (dask, zarr)."""
+    index = np.unravel_index(voxels, data.shape)
+    if isinstance(data, np.ndarray):
+        data[index] = values
+    elif len(voxels):
+        box, inside = _box(index)
+        part = np.array(data[box])
+        part[inside] = values
+        data[box] = part
+
+
+def _box(index: tuple[Voxels, ...]) -> tuple[tuple[slice, ...], tuple[Voxels, ...]]:
+    """The smallest box around voxels, because arrays on disk take slices only, and their indices in it."""
+    box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in index)
+    return box, tuple(i - s.start for i, s in zip(index, box, strict=True))
+
+
 class Carried(NamedTuple):
     """New labels with a person's painting on them.
 

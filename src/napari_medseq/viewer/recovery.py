@@ -198,7 +198,10 @@ def recoverable() -> list[Recovery]:
     """The unsaved work of processes that have ended, and of viewers that are gone, the latest first."""
     recoveries = []
     for folder in recovery_folder().glob("*-*"):
-        if not is_session(folder) or _is_held(folder):
+        if not folder.is_dir() or _is_held(folder):
+            continue
+        if not is_session(folder):  # the process ended while it wrote for the first time
+            _remove(folder)
             continue
         file = folder / "session.json"
         try:

@@ -182,7 +182,16 @@ def show_derived(
     if seq.kind == "image":
         about["role"] = _studies.DERIVED
     visit = None if "t" in seq.axes else facts.get("visit")
-    return add_layers(viewer, [_layers.to_layer_data(seq, visit=visit, facts=about, **kwargs)])[0]
+    units = _units_of(layer, len([a for a in seq.axes if a != "c"]))
+    return add_layers(viewer, [_layers.to_layer_data(seq, visit=visit, facts=about, **units, **kwargs)])[0]
+
+
+def _units_of(layer: Layer, count: int) -> dict[str, Any]:
+    """The units of the last axes of a layer that is not placed in millimetres, for what is made from it: napari draws
+    no layer in its units if they do not fit together."""
+    if _layers.KEY in layer.metadata or layer.ndim < count or _layers.in_millimetres(layer):
+        return {}
+    return {"units": layer.units[layer.ndim - count :]}
 
 
 def _whose_grid(viewer: ViewerModel, layer: Layer, seq: ImageSequence, reference: Layer | None) -> Layer:
@@ -220,7 +229,7 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
     visit = None if "t" in seq.axes else _studies.facts_of(image).get("visit")
     data = _layers.to_layer_data(
         mask, visit=visit, facts=facts, along=along_of(viewer), name=name or f"{image.name} painted",
-        colormap=_colours_to_paint_in(viewer, mask.label_names, facts, mask.name),
+        colormap=_colours_to_paint_in(viewer, mask.label_names, facts, mask.name), **_units_of(image, len(shape)),
     )  # fmt: skip
     layer = add_layers(viewer, [data])[0]
     _studies.facts_of(layer)["along"] = along_of(viewer)

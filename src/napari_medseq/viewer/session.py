@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from copy import copy
@@ -24,7 +25,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from napari_medseq import __version__
-from napari_medseq.errors import MedseqError, WriteError
+from napari_medseq.errors import MedseqError, MedseqWarning, WriteError
 from napari_medseq.files import write_text
 from napari_medseq.progress import Cancelled, Progress, check, with_progress
 from napari_medseq.sequence import ImageSequence
@@ -85,6 +86,8 @@ class TakenSession:
         Patient, result and the card of its model.
     view : dict
         Sliders, camera and the active layer.
+    left_out : tuple of str
+        Names of layers that a session cannot keep, which are neither images nor masks.
     changes : mapping of Labels to int
         Number of changes of each unsaved layer at that moment.
     """
@@ -92,6 +95,7 @@ class TakenSession:
     layers: tuple[KeptLayer, ...]
     results: tuple[tuple[str, Progression, str], ...]
     view: dict[str, object]
+    left_out: tuple[str, ...]
     changes: WeakKeyDictionary[Labels, int]
 
 
@@ -126,22 +130,38 @@ def save_session(
         If it cannot be written there, or the folder holds something else.
     OperationCancelled
         When `cancelled` says so.
+
+    Warns
+    -----
+    MedseqWarning
+        Which layers are not in it: points, shapes and others that are neither images nor masks.
     """
     snapshot = take_session(viewer)
     path = write_session(snapshot, folder, progress=progress, cancelled=cancelled)
     finish_saving(viewer, snapshot, path)
+    if snapshot.left_out:
+        warnings.warn(not_in_session(snapshot), MedseqWarning, stacklevel=2)
     return path
+
+
+def not_in_session(snapshot: TakenSession) -> str:
+    """Which layers a session does not bring back, in a sentence; "" if it brings back all."""
+    if not snapshot.left_out:
+        return ""
+    names = ", ".join(snapshot.left_out)
+    return f"Not in the session, because only images and masks are: {names}. Save them by File → Save Selected Layers."
 
 
 def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> TakenSession:
     """Copy what is open now, or of that only the given layers and all results, for `write_session` to write while work
     goes on."""
     chosen = list(viewer.layers if layers is None else layers)
-    kept_layers = (_kept(viewer, layer) for layer in chosen)
+    kept_layers = [_kept(viewer, layer) for layer in chosen]
+    left_out = tuple(layer.name for layer, kept in zip(chosen, kept_layers, strict=True) if kept is None)
     # a correction makes a new graph; the one held here stays as it is
     results = tuple((name, copy(followed.progression), followed.card) for name, followed in results_of(viewer).items())
     changes = editing_of(viewer).unsaved.as_they_are()
-    return TakenSession(tuple(k for k in kept_layers if k is not None), results, _view(viewer), changes)
+    return TakenSession(tuple(k for k in kept_layers if k is not None), results, _view(viewer), left_out, changes)
 
 
 def finish_saving(viewer: ViewerModel, snapshot: TakenSession, path: Path) -> None:

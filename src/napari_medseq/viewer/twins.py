@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: attributes that a layer and its twin share, by kind of layer
 _ALIKE = {
     "image": ("visible", "opacity", "blending", "colormap", "contrast_limits", "gamma", "interpolation2d"),
-    "labels": ("visible", "opacity", "blending", "colormap", "contour", "show_selected_label"),
+    # without the colormap, because napari cannot compare two that give each label a colour
+    "labels": ("visible", "opacity", "blending", "contour", "show_selected_label"),
 }
 #: shared attributes of other kinds of layers
 _SEEN = ("visible", "opacity")
@@ -95,6 +96,8 @@ class Twin:
             self._links.connect(layer.events.data, self._points_changed)
             self._links.connect(self.layer.events.data, self._points_changed)
         if layer_kind(layer) == "labels":
+            self._links.connect(layer.events.colormap, self._coloured)
+            self._links.connect(self.layer.events.colormap, self._coloured)
             self._links.connect(self.layer.events.paint, self._painted)
             # this follows the brush as it moves, not only when it is lifted; a fill is announced before it is made
             self._links.connect(self.layer.events.labels_update, lambda _event: _show_anew(self.original))
@@ -116,6 +119,16 @@ class Twin:
     def _replaced(self, _event: Event) -> None:
         if self.original.data is not self.layer.data:
             self.layer.data = self.original.data
+
+    def _coloured(self, event: Event) -> None:
+        changed, other = (self.original, self.layer) if event.source is self.original else (self.layer, self.original)
+        if self._busy or changed.colormap is other.colormap:
+            return
+        self._busy = True
+        try:
+            other.colormap = changed.colormap
+        finally:
+            self._busy = False
 
     def _points_changed(self, event: Event) -> None:
         target, source = (self.original, self.layer) if event.source is self.original else (self.layer, self.original)

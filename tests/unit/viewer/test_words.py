@@ -21,6 +21,7 @@ _ARGUMENT = re.compile(r'"[^"\n]*\b(force|series|register)=[^"\n]*"')
         ("Choose another image or model, or pass force=True.", "tick 'also offer models that do not fit'"),
         ("a, b. Choose one with series=.", "Choose one in the field 'series'"),
         ("Give register=none.", "'align visits: none'"),
+        ("Labels need the series; give reference=its folder.", "open that series, paint on it, and save that"),
         ("Nothing is painted yet.", "Nothing is painted yet."),
     ],
 )
