@@ -94,7 +94,9 @@ def test_strokes_elsewhere_are_refused_with_a_word(opened: Any, notices: list[An
 
 
 # -- 2: a correction ---------------------------------------------------------------------------------------------------
-def test_a_correction_keeps_what_was_painted_since(opened: Any, followed: ProgressionWidget, qtbot: Any) -> None:
+def test_a_correction_keeps_what_was_painted_since(
+    opened: Any, followed: ProgressionWidget, qtbot: Any, notices: list[Any]
+) -> None:
     box, layer = followed.result.corrections, followed.result.layers[0]
     one, two = (int(v) for v in np.unique(layer.data)[1:])
     new = paint(opened, layer, EMPTY, label=9)
@@ -116,6 +118,10 @@ def test_a_correction_keeps_what_was_painted_since(opened: Any, followed: Progre
         key(opened, qtbot, Qt.Key_Z, Qt.ControlModifier | Qt.ShiftModifier)
     assert np.array_equal(layer.data, painted)
     assert len(some(followed.result.progression).corrections) == 1
+    # only with an excluded lesion goes what was painted of it, which is said
+    followed.result.go_to(0, heir)
+    click(qtbot, box.exclude_button)
+    assert any("voxels painted as lesion" in text and "went out with that lesion" in text for _, text in notices)
 
 
 # -- 3: files ----------------------------------------------------------------------------------------------------------

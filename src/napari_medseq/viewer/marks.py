@@ -5,7 +5,7 @@ Plain numpy: no viewer, no layer. `napari_medseq.viewer.editing` keeps one `Mark
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,7 @@ class Marks:
         self._count = None if self._flags is not None else 0
 
 
-def read_at(data: Values, voxels: Voxels) -> Values:
+def read_at(data: Any, voxels: Voxels) -> Values:
     """The values of voxels, given as flat indices, of an array or of what is like one (dask, zarr)."""
     index = np.unravel_index(voxels, data.shape)
     if isinstance(data, np.ndarray):
@@ -91,7 +91,7 @@ def read_at(data: Values, voxels: Voxels) -> Values:
     return np.asarray(np.asarray(data[box])[inside])
 
 
-def write_at(data: Values, voxels: Voxels, values: Values) -> None:
+def write_at(data: Any, voxels: Voxels, values: Values) -> None:
     """Give voxels, as flat indices, other values, in an array or in what is like one (dask, zarr)."""
     index = np.unravel_index(voxels, data.shape)
     if isinstance(data, np.ndarray):
