@@ -19,7 +19,6 @@ from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.settings import checked
 from napari_medseq.training import class_bundle, splits
-from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.automatic import layout_of, learning_device
 from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.budget import Budget, threads
@@ -298,7 +297,7 @@ def _learn(
         size=plan.size,
         slices=plan.slices,
         rate=plan.rate,
-        augment=AugmentSettings(flip=plan.flip),
+        augment=plan.augmentation,
         seed=c.seed,
     )
     of_class = torch.stack([x.target for x in learned if x.target is not None])

@@ -22,6 +22,9 @@ from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.settings import Settings
 
 
+_STEP_WEIGHT = 0.5  # of the steps beside the exam, where exams have answers
+
+
 class LossSettings(Settings):
     """The loss of a segmentation network: a term over regions plus a term per voxel, equally weighted.
 
@@ -208,12 +211,18 @@ def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     specks, count for nothing, and so does a step where a voxel is unlabelled and none is positive. The map's target is the
     labels' maximum in each of its cells; its positives weigh ten times, since a lesion fills few cells.
 
-    From answers per exam (batch, class), NaN where unknown, the exam's logits alone are taught, as the network's kind of target
-    (independent, exclusive or ordinal classes) asks.
+    From answers per exam (batch, class), NaN where unknown, the exam's logits are taught, as the network's kind of target
+    (independent, exclusive or ordinal classes) asks; and at half the weight those of each step that is there, so that a step says how
+    far it speaks for the exam's class, and every step passes a gradient to the encoder however little attention it has.
     """
     logits = network(x)
     if y.ndim == 2:
-        return targets.loss(logits.exam, y, unwrapped(network).target)
+        kind = unwrapped(network).target
+        of_steps = y[:, None].expand(-1, logits.steps.shape[1], -1)
+        present = network.extra.get("present") if isinstance(network, WithExtraInputs) else None
+        if present is not None:
+            of_steps = of_steps.masked_fill(~present[..., None], math.nan)
+        return targets.loss(logits.exam, y, kind) + _STEP_WEIGHT * targets.loss(logits.steps, of_steps, kind)
     classes = logits.steps.shape[-1]
     total: Tensor = torch.zeros((), device=x.device)
     for k in range(classes):

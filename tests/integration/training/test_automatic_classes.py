@@ -56,6 +56,7 @@ def test_a_table_and_some_time_make_a_classifier_that_is_judged(tmp_path: Path) 
             answer = ms.classify(exam(99, ill=ill, steps=steps), result.model)
             assert answer.probabilities["ill" if ill else "well"] > 0.5
             assert answer.per_step.shape == (steps, 2)
+            assert answer.per_step[:, 0 if ill else 1].min() > 0.5  # the bright half is in every slice
     assert "accuracy: 1.000 (95% CI" in result.model.info.card
     run = json.loads((tmp_path / "m.run" / "run.json").read_text())
     assert run["exams"] == {"ill": 5, "well": 5}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.class_plan import ClassPlan, ExamShape, make_class_plan
 
 HEAD = ExamShape(steps=24, slices=1, rows=200, columns=160, row_mm=1.0, column_mm=1.0)
@@ -55,6 +56,16 @@ def test_pictures_videos_and_long_series() -> None:
 def test_classes_that_are_sides_are_not_mirrored() -> None:
     assert plan(HEAD).flip == 0.5
     assert plan(HEAD, classes=("left_hip", "right_hip")).flip == 0.0
+
+
+def test_classes_are_learned_without_dropout_and_with_milder_changes_than_outlines() -> None:
+    made = plan(HEAD)
+    assert made.definition["dropout"] == 0
+    usual, mild = AugmentSettings(), made.augmentation
+    assert (mild.flip, mild.zoom, mild.rotate_degrees) == (0.5, 0.4 * usual.zoom, 0.4 * usual.rotate_degrees)
+    assert "augment: 0.4  # less than for outlines" in str(made)
+    still = made.overruled({"augment": 0, "flip": 0}).augmentation.model_dump(exclude={"extra"})
+    assert set(still.values()) == {0}
 
 
 def test_a_plan_is_written_and_read_again(tmp_path: Path) -> None:

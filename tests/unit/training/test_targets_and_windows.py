@@ -15,7 +15,7 @@ from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.models import networks
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case
-from napari_medseq.training.losses import LossSettings, classification_loss, voxel_loss
+from napari_medseq.training.losses import LossSettings, WithExtraInputs, classification_loss, voxel_loss
 from napari_medseq.training.transforms import INTENSITY, SPATIAL, Extra, build
 from tests.unit.training.lessons import STILL, case, windows
 
@@ -131,17 +131,23 @@ def _without_steps(network: Any, x: torch.Tensor, y: torch.Tensor, k: int) -> to
     return total
 
 
-def test_answers_per_exam_teach_the_exam_alone() -> None:
+def test_answers_per_exam_teach_the_exam_and_at_half_the_weight_each_step_that_is_there() -> None:
     network = networks.build(
         {"_target_": "SequenceClassifier", "widths": [8, 8], "hidden": 4, "classes": 2, "neighbours": 0}
     )
     network.eval()
     x = torch.randn(2, 3, 1, 16, 16)
     y = torch.tensor([[1.0, 0.0], [0.0, float("nan")]])
-    exam = network(x).exam
-    known = torch.stack([exam[0, 0], exam[0, 1], exam[1, 0]])
-    expected = functional.binary_cross_entropy_with_logits(known, torch.tensor([1.0, 0.0, 0.0]))
-    assert torch.isclose(classification_loss(network, x, y), expected, atol=1e-6)
+    present = torch.tensor([[True, True, True], [True, False, False]])
+    out = network(x, present=present)
+    known = torch.stack([out.exam[0, 0], out.exam[0, 1], out.exam[1, 0]])
+    exam = functional.binary_cross_entropy_with_logits(known, torch.tensor([1.0, 0.0, 0.0]))
+    there = torch.cat([out.steps[0].flatten(), out.steps[1, :1, 0]])  # of the second exam one step and one question
+    steps = functional.binary_cross_entropy_with_logits(there, torch.tensor([1.0, 0, 1, 0, 1, 0, 0]))
+    found = classification_loss(WithExtraInputs(network, {"present": present}), x, y)
+    assert torch.isclose(found, exam + steps / 2, atol=1e-6)
+    found.backward()
+    assert network.step_head.weight.grad is not None  # what is shown of each step was never taught
 
 
 # -- windows ---------------------------------------------------------------------------------------------------------
