@@ -134,7 +134,7 @@ def classify(
         passes = [_visits(images, narrowed, ready, transforms)]
     else:
         passes = [
-            (c, frame(c, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride))
+            (c, frame(c, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride, least=s.size))
             for c in exams(images, narrowed, force=force)
         ]
 

@@ -153,7 +153,9 @@ def _explained(
     """The explanation of one exam."""
     network, settings = ready.network, ready.settings
     check(ready.options.cancelled)
-    framing = frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride)
+    framing = frame(
+        channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride, least=settings.size
+    )
     if isinstance(network, SequenceClassifier) and len(framing.positions) > 1:
         raise ModelError(f"{ready.model.info.name} takes one slice over time; {channels[0].name} has {framing.thick}.")
     maps = []

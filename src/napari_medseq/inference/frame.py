@@ -70,7 +70,7 @@ class Framing:
     size : rows and columns of the image.
     crop : (row, row end, column, column end) of the foreground in image pixels.
     inner : rows and columns of the crop at the network's pixel size.
-    padded : the same, made a multiple of the network's stride.
+    padded : the same, made a multiple of the network's stride, and no smaller than what it learned from.
     intensity : one per channel.
     outside : steps left out before and after; the others are counted from 0.
     across : name of the axis whose positions are sequences of their own, or "".
@@ -79,6 +79,7 @@ class Framing:
     deep : positions that a network for volumes sees, a multiple of its stride; the last one repeats.
     each : intensities per step and channel, where each step is a scan of its own.
     times : where (mm) or when (s, days) each step is; None where nobody knows.
+    edges : whether edges go on in the padding, as in windows of a training; otherwise it is dark.
     """
 
     axes: tuple[str, str, str]
@@ -95,6 +96,7 @@ class Framing:
     deep: int = 1
     each: tuple[tuple[Intensity, ...], ...] | None = None
     times: tuple[float, ...] | None = None
+    edges: bool = False
 
     @property
     def positions(self) -> range:
@@ -118,7 +120,9 @@ class Framing:
         if tuple(x.shape[-2:]) != self.inner:
             x = functional.interpolate(x[None], size=self.inner, mode="bilinear", antialias=True)[0]
         pad = (0, self.padded[1] - self.inner[1], 0, self.padded[0] - self.inner[0])
-        return functional.pad(x, pad, value=float(x.min())) if any(pad) else x
+        if not any(pad):
+            return x
+        return functional.pad(x, pad, "replicate") if self.edges else functional.pad(x, pad, value=float(x.min()))
 
     def read_volume(self, channels: Sequence[ImageSequence], index: int) -> Tensor:
         """One step (channel, z, y, x) whole, as `read` gives its positions."""
@@ -162,6 +166,7 @@ def frame(
     region: Region | None = None,
     each: Sequence[Sequence[Intensity]] | None = None,
     times: Sequence[float] | None = None,
+    least: tuple[int, int] | None = None,
 ) -> Framing:
     """Measure the channels in a streamed pass and decide how their slices become network steps.
 
@@ -183,6 +188,9 @@ def frame(
         Per step and channel, measured already, where each step is a scan of its own: visits as the frames of one image.
     times : sequence of float, optional
         Times of the steps, if they are not the image's own.
+    least : (int, int), optional
+        Rows and columns that the network sees at least: edges go on to that size. For a network whose answer for the whole image depends
+        on how much of it is background, and that learned from windows of this size.
 
     Raises
     ------
@@ -204,6 +212,7 @@ def frame(
         outside, steps = (begin, steps - end), end - begin
         span = _within(span, region.get(across), thick)
     inner = network_size(crop, first, axes, pixel_mm)
+    rows, columns = (max(pair) for pair in zip(inner, least or (0, 0), strict=True))
     if times is None and each is None:
         times = _own_times(first, axes[0])
     return Framing(
@@ -212,7 +221,7 @@ def frame(
         size=(first.size(axes[1]), first.size(axes[2])),
         crop=crop,
         inner=inner,
-        padded=(max(2, -(-inner[0] // stride)) * stride, max(2, -(-inner[1] // stride)) * stride),
+        padded=(max(2, -(-rows // stride)) * stride, max(2, -(-columns // stride)) * stride),
         intensity=stats,
         outside=outside,
         across=across,
@@ -221,6 +230,7 @@ def frame(
         deep=-(-(span[1] - span[0]) // stride) * stride,
         each=None if each is None else tuple(tuple(e) for e in each),
         times=None if times is None else tuple(float(t) for t in times[outside[0] : outside[0] + steps]),
+        edges=least is not None,
     )
 
 

@@ -233,7 +233,9 @@ def _coarse(
     if isinstance(network, RecurrentUNet):
         _, row, column = step_axes(image, ready.settings.along)
         pixel = _COARSER * (pixel or float(np.sqrt(image.spacing[row] * image.spacing[column])))
-    framing = frame(channels, along=ready.settings.along, pixel_mm=pixel, stride=network.stride)
+    framing = frame(
+        channels, along=ready.settings.along, pixel_mm=pixel, stride=network.stride, least=ready.settings.size
+    )
 
     def watched() -> Iterator[Tensor]:
         for i, x in enumerate(steps_of(framing, channels, where)):

@@ -37,6 +37,9 @@ class InferenceSettings(BundleSettings):
         What is walked: the slices of a volume (along its own slice axis, or "z"), frames, or a patient's visits.
     pixel_mm : float or None
         The network's pixel size; None keeps the image's own.
+    size : (int, int) or None
+        Rows and columns that a classifier sees at least: edges of smaller images go on to that size, as they did in training, since its
+        answer depends on how much of an image is background.
     mirror : bool
         Average the probabilities with those of the left-right mirrored steps.
     threshold : float
@@ -59,6 +62,7 @@ class InferenceSettings(BundleSettings):
 
     along: Literal["slices", "z", "t", "visit"] = "slices"
     pixel_mm: float | None = Field(None, gt=0)
+    size: tuple[int, int] | None = None
     mirror: bool = False
     threshold: float = Field(0.5, gt=0, lt=1)
     min_volume_mm3: float = Field(0.0, ge=0)

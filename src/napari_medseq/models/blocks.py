@@ -33,11 +33,12 @@ def upsampling(dimensions: int) -> type[nn.ConvTranspose2d] | type[nn.ConvTransp
 
 
 class Plain(nn.Module):
-    """One 3×3 convolution with group norm: all that the full-size level can afford."""
+    """One 3×3 convolution with group norm: all that the full-size level can afford; or a 4×4 one that halves the image."""
 
-    def __init__(self, channels: int, width: int, dimensions: int = 2) -> None:
+    def __init__(self, channels: int, width: int, dimensions: int = 2, *, halve: bool = False) -> None:
         super().__init__()
-        self.conv = convolution(dimensions)(channels, width, 3, padding=1, bias=False)
+        kernel, stride = (4, 2) if halve else (3, 1)
+        self.conv = convolution(dimensions)(channels, width, kernel, stride, padding=1, bias=False)
         self.norm = nn.GroupNorm(min(8, width), width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import registry
+from napari_medseq.models.blocks import Plain as PlainBlock
 from napari_medseq.models.blocks import encode, encoder
 from napari_medseq.models.plain import Definition, Plain
 
@@ -40,6 +41,8 @@ class BlockEncoder(nn.ModuleList, Encoder):
         Channels of the levels; each but the first halves y and x.
     dropout : float
     dimensions : {2, 3}
+    coarse : bool
+        The first level halves y and x too: several times as fast at the same pixels, and no longer the encoder of a `RecurrentUNet`.
     """
 
     def __init__(
@@ -48,9 +51,13 @@ class BlockEncoder(nn.ModuleList, Encoder):
         widths: Sequence[int] = (16, 32, 64, 96),
         dropout: float = 0.0,
         dimensions: int = 2,
+        coarse: bool = False,
     ) -> None:
         super().__init__(encoder(in_channels, widths, dropout, dimensions))
         self.width, self.stride = widths[-1], 2 ** (len(widths) - 1)
+        if coarse:
+            self[0] = PlainBlock(in_channels, widths[0], dimensions, halve=True)
+            self.stride *= 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (n, width, y / stride, x / stride)."""

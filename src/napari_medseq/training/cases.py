@@ -60,6 +60,7 @@ def make_case(
     steps: Sequence[int] | None = None,
     target: Tensor | None = None,
     table: Tensor | None = None,
+    least: tuple[int, int] | None = None,
 ) -> Case:
     """Frame an image and its labels for training.
 
@@ -81,6 +82,8 @@ def make_case(
         The only steps that somebody looked at, with or without something to label.
     target, table : Tensor, optional
         As in `Case`.
+    least : (int, int), optional
+        As in `frame.frame`; what it adds is unlabelled.
 
     Raises
     ------
@@ -90,12 +93,14 @@ def make_case(
     first = channels[0]
     if labels is not None:
         _check_grid(labels, first)
-    f = frame(channels, along=along, pixel_mm=pixel_mm, stride=1)
+    f = frame(channels, along=along, pixel_mm=pixel_mm, stride=1, least=least)
     image = _read_image(f, channels)
     if labels is None:
         y = torch.full((image.shape[0], *image.shape[2:]), -1, dtype=torch.int8)
     else:
-        y = _at_size(_read_labels(labels, f, unlabelled, merge), image)
+        y = _at_size(_read_labels(labels, f, unlabelled, merge), f.inner)
+        more = (0, image.shape[-1] - y.shape[-1], 0, image.shape[-2] - y.shape[-2])
+        y = functional.pad(y, more, value=-1)
     if labels is not None and steps is not None:
         bad = [i for i in steps if not 0 <= i < f.steps]
         if bad:
@@ -141,7 +146,7 @@ def make_visit_case(
         own = labels.get(group.visits[at])
         if own is not None:
             _check_grid(own, group.channels[0])
-            planes = _at_size(_read_labels(own, f, unlabelled, merge, only=at), image)
+            planes = _at_size(_read_labels(own, f, unlabelled, merge, only=at), f.inner)
             y[at] = (_only_labelled(planes) if sparse else planes)[0]
     return Case(patient, group.channels[0].name, image, y, target, _from_first(f), table)
 
@@ -167,9 +172,8 @@ def _only_labelled(y: Tensor) -> Tensor:
     return torch.where(y.gt(0).flatten(-2).any(-1)[..., None, None], y, torch.full_like(y, -1))
 
 
-def _at_size(y: Tensor, image: Tensor) -> Tensor:
-    """Labels (step, …, y, x) at the rows and columns of the image, int8."""
-    size = tuple(image.shape[-2:])
+def _at_size(y: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (step, …, y, x) at so many rows and columns, int8."""
     if tuple(y.shape[-2:]) != size:
         flat = y.reshape(1, -1, *y.shape[-2:]).float()
         y = functional.interpolate(flat, size=size, mode="nearest-exact").reshape(*y.shape[:-2], *size)

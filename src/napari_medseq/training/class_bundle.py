@@ -65,7 +65,7 @@ def write(c: AutoConfig, layout: Layout, learned: Learned, modality: str | None)
             "classes": {str(k): v for k, v in enumerate(plan.classes)}, "sequence_axis": plan.along,
         },
         network=plan.definition,
-        inference={"along": plan.along, "pixel_mm": plan.pixel_mm},
+        inference={"along": plan.along, "pixel_mm": plan.pixel_mm, "size": list(plan.size)},
         weights=learned.weights,
         card=_card(name, c, learned),
         licence_text=c.licence + "\n",

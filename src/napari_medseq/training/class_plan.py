@@ -15,10 +15,14 @@ from napari_medseq.models.plain import Definition
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.plan_file import PlanFile
 
-_VOXELS_PER_SECOND = 1_000_000.0  # learned per second and core by the network of the plan (1.5 million were measured)
+_VOXELS_PER_SECOND = 1_000_000.0  # learned per second and core by the network of the plan (1.4 million were measured)
+_COARSE = 5.0  # times as many where the first level halves the image (6.5 were measured)
+_COARSE_FROM = 64  # pixels of the shorter side
 _PASSES = 60.0  # times that every exam should be seen
 _LARGEST_EXAM = 1_500_000  # voxels of an exam as the network sees it; more fill the memory with what gradients need
-_SMALLEST_SIDE = 32  # pixels that are left of the shorter side of an image
+_SMALLEST_SIDE = (
+    32  # pixels that are left of the shorter side of an image, as the second level sees it where the first halves
+)
 _BATCH_VOXELS = 800_000
 _WIDTHS = (16, 32, 64, 96)
 _RANGES = ("rotate_degrees", "move", "zoom", "stretch", "elastic", "bias", "gain", "shift", "gamma", "noise", "blur")
@@ -57,6 +61,8 @@ class ClassPlan(PlanFile):
     batch : int
     widths : tuple of int
         Channels of the encoder's levels.
+    coarse : bool
+        Whether the first level halves the image, as the others do.
     neighbours : int
     rnn : {"gru", "lstm", "transformer", "dense", "none"}
     dropout : float
@@ -78,6 +84,7 @@ class ClassPlan(PlanFile):
     size: tuple[int, int]
     batch: int = Field(4, ge=1)
     widths: tuple[int, ...] = _WIDTHS
+    coarse: bool = False
     neighbours: int = Field(0, ge=0)
     rnn: Literal["gru", "lstm", "transformer", "dense", "none"] = "gru"
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -94,8 +101,10 @@ class ClassPlan(PlanFile):
     @property
     def definition(self) -> Definition:
         """The network of the plan."""
+        blocks: Definition = {"_target_": "Blocks", "widths": list(self.widths), "coarse": True}
         return {
             "_target_": "SequenceClassifier",
+            **({"encoder": blocks} if self.coarse else {}),
             "in_channels": len(self.channels),
             "classes": len(self.classes),
             "widths": list(self.widths),
@@ -140,9 +149,12 @@ def make_class_plan(
         _most([s.columns * s.column_mm / own for s in shapes]),
     )
     total = sum(exams.values())
-    affordable = min(_LARGEST_EXAM, seconds * _VOXELS_PER_SECOND * cores / (_PASSES * total))
+    coarse = slices == 1 and min(rows, columns) >= _COARSE_FROM
+    halved = 2 if coarse else 1
+    speed = _VOXELS_PER_SECOND * cores * (_COARSE if coarse else 1)
+    affordable = min(_LARGEST_EXAM, seconds * speed / (_PASSES * total))
     factor = math.sqrt(max(1.0, steps * slices * rows * columns / affordable))
-    factor = max(1.0, min(factor, min(rows, columns) / _SMALLEST_SIDE))
+    factor = max(1.0, min(factor, min(rows, columns) / (_SMALLEST_SIDE * halved)))
     alike = all(max(v / own, own / v) < _SAME for s in shapes for v in (s.row_mm, s.column_mm))
     pixel = None if factor < _SAME and alike else float(f"{own * factor:.3g}")
     why["pixel_mm"] = (
@@ -154,8 +166,8 @@ def make_class_plan(
         else "the images' pixels differ in size, and the network learns at one"
     )
     size = (math.ceil(rows / factor), math.ceil(columns / factor))
-    widths = _WIDTHS[: max(2, min(len(_WIDTHS), int(math.log2(max(1, min(size) / _SMALLEST_CELL))) + 1))]
-    stride = 2 ** (len(widths) - 1)
+    widths = _WIDTHS[: max(2, min(len(_WIDTHS), int(math.log2(max(1, min(size) / halved / _SMALLEST_CELL))) + 1))]
+    stride = halved * 2 ** (len(widths) - 1)
     size = (-(-size[0] // stride) * stride, -(-size[1] // stride) * stride)
     most = max(1, int(_LARGEST_EXAM / (slices * size[0] * size[1])))
     seen = min(steps, most)
@@ -177,7 +189,14 @@ def make_class_plan(
         if sided
         else "left and right are taken to be alike for the classes"
     )
-    batch = max(2, min(8, int(_BATCH_VOXELS / (seen * slices * size[0] * size[1]))))
+    why["coarse"] = (
+        "its first level halves the image: several times as fast, so that the pixels can be finer in the same time"
+        if coarse
+        else "the images are small"
+        if slices == 1
+        else "each step is a volume of few slices"
+    )
+    batch = max(2, min(8, int(_BATCH_VOXELS * halved / (seen * slices * size[0] * size[1]))))
     why["augment"] = (
         "less than for outlines: the class of some dozens of exams is lost in large changes of size and contrast"
     )
@@ -193,6 +212,7 @@ def make_class_plan(
         size=size,
         batch=batch,
         widths=widths,
+        coarse=coarse,
         neighbours=1 if along == "slices" and steps > 2 else 0,
         rnn="none" if steps == 1 else "gru",
         flip=0.0 if sided else 0.5,

@@ -146,7 +146,9 @@ def _case(entry: Entry, images: Mapping[str, ImageSequence], plan: ClassPlan) ->
         raise MedseqError(f"it has {has}")
     target = torch.zeros(len(plan.classes))
     target[plan.classes.index(entry.answer)] = 1.0
-    case = make_case(entry.patient, channels, None, along=plan.along, pixel_mm=plan.pixel_mm, target=target)
+    case = make_case(
+        entry.patient, channels, None, along=plan.along, pixel_mm=plan.pixel_mm, target=target, least=plan.size
+    )
     if case.image.ndim == 5 and case.image.shape[2] > 1 and plan.slices == 1:
         raise MedseqError("its frames are volumes, which those of the other exams are not")
     return replace(case, name=entry.case)

@@ -21,7 +21,6 @@ from napari_medseq.models.sequence_classifier import SequenceLogits
 from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.settings import Settings
 
-
 _STEP_WEIGHT = 0.5  # of the steps beside the exam, where exams have answers
 
 

@@ -14,6 +14,7 @@ from napari_medseq.cli import main
 from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.sequence import ImageSequence, affine_from
 from napari_medseq.training.checking import check_data
+from napari_medseq.training.class_plan import ClassPlan
 
 SHORT = 0.01  # minutes
 #: of the processor, so that a busy machine does not cut the reading short
@@ -58,6 +59,9 @@ def test_a_table_and_some_time_make_a_classifier_that_is_judged(tmp_path: Path) 
             assert answer.per_step.shape == (steps, 2)
             assert answer.per_step[:, 0 if ill else 1].min() > 0.5  # the bright half is in every slice
     assert "accuracy: 1.000 (95% CI" in result.model.info.card
+    # a smaller image is seen at the size that was learned from: how much of it is background decides, too
+    assert isinstance(result.plan, ClassPlan)
+    assert result.model.inference["size"] == list(result.plan.size)
     run = json.loads((tmp_path / "m.run" / "run.json").read_text())
     assert run["exams"] == {"ill": 5, "well": 5}
     plan = tmp_path / "m.run" / "plan.yaml"

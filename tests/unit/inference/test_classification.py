@@ -39,6 +39,17 @@ def test_visits_and_lazy_images_give_the_same(tmp_path: Path) -> None:
         assert alone.probabilities == other.probabilities
 
 
+def test_a_small_image_is_continued_to_the_size_that_the_network_learned_from(tmp_path: Path) -> None:
+    m = model(tmp_path / "c", CLASSIFIER, size=[64, 80])
+    seen: list[tuple[int, int]] = []
+    m.network.get_submodule("encoder.0").register_forward_pre_hook(
+        lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:]))
+    )
+    ms.classify(blob(), m)
+    ms.explain(blob(), m)
+    assert set(seen) == {(64, 80)}
+
+
 def test_cancel_stops_within_a_step(tmp_path: Path) -> None:
     seen: list[int] = []
     with pytest.raises(OperationCancelled):

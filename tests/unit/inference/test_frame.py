@@ -122,6 +122,19 @@ def test_crop_keeps_the_head_and_leaves_air() -> None:
     assert f.crop == (26, 74, 46, 94)
 
 
+def test_edges_go_on_to_the_least_size_and_what_is_said_comes_back() -> None:
+    data = np.random.default_rng(0).normal(100, 10, (3, 20, 26)).astype(np.float32)
+    image = ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 5)))
+    small = frame([image], along="slices", pixel_mm=None, stride=8)
+    large = frame([image], along="slices", pixel_mm=None, stride=8, least=(37, 10))
+    assert (small.inner, large.inner) == ((20, 26), (20, 26))
+    assert (small.padded, large.padded) == ((24, 32), (40, 32))  # 37 and 26, as multiples of 8
+    x = large.read([image], 1)[0].numpy()
+    assert np.array_equal(x[:20, :26], small.read([image], 1)[0, :20, :26].numpy())
+    assert np.array_equal(x, np.pad(x[:20, :26], ((0, 20), (0, 6)), "edge"))
+    assert large.uncrop(torch.ones(large.padded), labels=True).all()
+
+
 def test_channels_must_share_a_grid() -> None:
     with pytest.raises(MedseqError, match="another grid"):
         frame([blob(0), blob(1, affine=affine_from((1, 1, 5)))], along="slices", pixel_mm=None, stride=4)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.models import networks
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.class_plan import ClassPlan, ExamShape, make_class_plan
 
@@ -24,12 +25,14 @@ def plan(*shapes: ExamShape, seconds: float = 3600.0, exams: int = 20, **changes
 def test_time_decides_how_fine_the_pixels_are() -> None:
     rich, poor = plan(HEAD), plan(HEAD, seconds=60.0)
     assert rich.pixel_mm is None
-    assert rich.size == (200, 160)
+    assert rich.size == (208, 160)
+    assert rich.coarse
+    assert networks.build_sequence_network(rich.definition).stride == 16
     assert poor.pixel_mm is not None
-    assert poor.pixel_mm > 2
+    assert poor.pixel_mm > 1.5
     assert min(poor.size) >= 32
     assert poor.steps == rich.steps == 24
-    assert all(n % 2 ** (len(poor.widths) - 1) == 0 for n in poor.size)
+    assert all(n % 2 ** len(poor.widths) == 0 for n in poor.size)
     assert "million voxels" in poor.reasons["pixel_mm"]
 
 
@@ -37,13 +40,14 @@ def test_pixels_of_different_sizes_become_one_size() -> None:
     fine = ExamShape(steps=24, slices=1, rows=400, columns=320, row_mm=0.5, column_mm=0.5)
     found = plan(HEAD, HEAD, fine)
     assert found.pixel_mm == pytest.approx(1.0)
-    assert found.size == (200, 160)
+    assert found.size == (208, 160)
 
 
 def test_pictures_videos_and_long_series() -> None:
     picture = ExamShape(steps=1, slices=1, rows=30, columns=40, row_mm=1.0, column_mm=1.0)
     assert plan(picture).rnn == "none"
     assert len(plan(picture).widths) == 3
+    assert not plan(picture).coarse
     video = ExamShape(steps=5000, slices=1, rows=480, columns=640, row_mm=1.0, column_mm=1.0)
     found = plan(video, along="t")
     assert found.steps < 5000
