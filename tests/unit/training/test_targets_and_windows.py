@@ -147,7 +147,7 @@ def test_answers_per_exam_teach_the_exam_and_at_half_the_weight_each_step_that_i
     found = classification_loss(WithExtraInputs(network, {"present": present}), x, y)
     assert torch.isclose(found, exam + steps / 2, atol=1e-6)
     found.backward()
-    assert network.step_head.weight.grad is not None  # what is shown of each step was never taught
+    assert network.get_parameter("step_head.weight").grad is not None  # what is shown of each step was never taught
 
 
 # -- windows ---------------------------------------------------------------------------------------------------------
