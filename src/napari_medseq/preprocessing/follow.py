@@ -115,6 +115,9 @@ def _brought(
                     moved, reference=result, interpolation=interpolation, fill=0 if seq.kind == "labels" else None,
                     progress=report, cancelled=cancelled,
                 )  # fmt: skip
+            if only.matrix is not None:  # by its place alone: nothing is cut off or interpolated on the way
+                moved = moved.replace(affine=only.to_fixed_matrix @ moved.affine)
+                continue
             moved = only.apply(moved, interpolation=interpolation, progress=report, cancelled=cancelled)
         else:
             moved = _frame_by_frame(moved, row, interpolation, cancelled)

@@ -67,6 +67,7 @@ def rescan(
         Number of the channel, so that the noise of each is its own.
     """
     volume = image.volume_zyx()
+    known = volume[np.isfinite(volume)]
     back = geometry.RAS_LPS @ np.linalg.inv(how.motion) @ geometry.RAS_LPS
     moved = resample_volume(
         volume,
@@ -75,7 +76,7 @@ def rescan(
         image.grid,
         transform=itk_affine(back),
         interpolation=settings.interpolation,
-        fill=float(volume.min()),
+        fill=float(known.min()) if known.size else 0.0,
     )
     rng = np.random.default_rng([how.noise_seed, channel])
     noisy = moved.astype(np.float32) + rng.normal(0.0, 1.0, moved.shape).astype(np.float32) * np.float32(

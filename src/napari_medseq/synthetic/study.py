@@ -153,7 +153,11 @@ def make_study(
     SettingsError
         If there are not three dates, or the head does not fit on the grid.
     """
-    return _make(seed, shape_zyx, spacing_zyx, tuple(dates))[0]
+    study, _ = _make(seed, shape_zyx, spacing_zyx, tuple(dates))
+    visits = (
+        replace(v, images=tuple(map(_copied, v.images)), labels=tuple(map(_copied, v.labels))) for v in study.visits
+    )
+    return replace(study, visits=tuple(visits))
 
 
 def make_truth(
@@ -164,7 +168,18 @@ def make_truth(
     dates: Sequence[date] = DATES,
 ) -> Truth:
     """The truth of `make_study` with the same arguments."""
-    return _make(seed, shape_zyx, spacing_zyx, tuple(dates))[1]
+    _, truth = _make(seed, shape_zyx, spacing_zyx, tuple(dates))
+    return Truth(
+        tuple(dict(row) for row in truth.rows),
+        tuple(map(_copied, truth.labels)),
+        tuple(map(_copied, truth.masks)),
+        tuple(matrix.copy() for matrix in truth.to_first),
+    )
+
+
+def _copied(seq: ImageSequence) -> ImageSequence:
+    """The sequence with voxels and facts of its own, so that what a caller does with it does not change what the next one gets."""
+    return seq.replace(data=np.array(seq.data), meta=dict(seq.meta), label_names=dict(seq.label_names))
 
 
 @lru_cache(maxsize=2)

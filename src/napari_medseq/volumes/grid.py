@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
@@ -140,7 +141,8 @@ def resample_volume(
     Returns
     -------
     ndarray, shape (z, y, x)
-        float32 (float64 for float64) for "linear" and "bspline", else the volume's own dtype.
+        float32 (float64 for float64) for "linear" and "bspline", else the volume's own dtype. NaN and infinities stay where they are
+        nearest; beside them the smallest finite value counts in their place.
     """
     import SimpleITK as sitk
 
@@ -149,6 +151,11 @@ def resample_volume(
     own = array.dtype
     if smooth:
         array = array.astype(np.float64 if own == np.float64 else np.float32)
+        known = np.isfinite(array)
+        if known.any() and not known.all():
+            return _beside_unknown(
+                array, known, affine, target_affine, target_grid, transform, interpolation, fill, antialias
+            )
         if antialias:
             array = _blurred(array, affine, target_affine)
         if interpolation == "bspline" and min(array.shape) < 4:  # ITK's spline needs four samples along each axis
@@ -175,6 +182,27 @@ def resample_volume(
     )
     out = sitk.GetArrayFromImage(result)
     return np.asarray(out if smooth else out.astype(own, copy=False))
+
+
+def _beside_unknown(
+    array: Volume,
+    known: NDArray[np.bool_],
+    affine: Affine,
+    target_affine: Affine,
+    target_grid: tuple[int, int, int],
+    transform: sitk.Transform | None,
+    interpolation: Interpolation,
+    fill: float,
+    antialias: bool,
+) -> Volume:
+    """`resample_volume` of a volume with NaN or infinities: they stay where they are nearest, and do not spread into the rest."""
+    grids = (affine, target_affine, target_grid)
+    filled = np.where(known, array, array[known].min())
+    values = resample_volume(
+        filled, *grids, transform=transform, interpolation=interpolation, fill=fill, antialias=antialias
+    )
+    unknown = resample_volume(np.where(known, 0, array), *grids, transform=transform, interpolation="nearest")
+    return np.where(np.isfinite(unknown), values, unknown)
 
 
 def _blurred(volume: Volume, affine: Affine, target_affine: Affine) -> Volume:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -185,3 +187,19 @@ def test_a_value_outside_that_the_voxels_cannot_hold_is_refused() -> None:
     with pytest.raises(SettingsError, match="from 0 to 255"):
         ms.preprocess(seq, Resample(interpolation="nearest", fill=-1000), reference=far)  # it was stored as 24
     assert 9 in ms.preprocess(seq, Resample(interpolation="nearest", fill=9), reference=far).data
+
+
+@pytest.mark.parametrize("how", ["linear", "bspline"])
+def test_unknown_voxels_do_not_spread_when_an_image_is_resampled(how: Any) -> None:
+    whole = np.random.default_rng(0).normal(100, 10, (12, 24, 24)).astype(np.float32)
+    holed = whole.copy()
+    holed[:, :, :6] = np.nan
+    grid = Resample(spacing=(4, 2, 2), interpolation=how)  # three times coarser along z, twice in the plane
+
+    def resampled(data: np.ndarray) -> np.ndarray:
+        image = ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 4 / 3)))
+        return np.asarray(ms.preprocess(image, grid).data)
+
+    found, without = resampled(holed), resampled(np.where(np.isnan(holed), np.nanmin(holed), holed))
+    assert np.array_equal(np.isnan(found), np.broadcast_to(np.arange(12) < 3, found.shape))
+    assert np.allclose(found[:, :, 3:], without[:, :, 3:], atol=1e-3)

@@ -73,6 +73,15 @@ def test_a_mask_that_was_moved_already_is_moved_only_by_the_later_steps() -> Non
         follow(once, image)
 
 
+def test_what_lies_outside_an_earlier_target_is_not_lost_on_the_way() -> None:
+    image, mask = image_and_mask()
+    still = np.eye(4)
+    # registered without resampling to a scan of one corner, then to one of the whole
+    rows = [Transform("rigid", still, image.affine, grid) for grid in ((3, 3, 3), image.grid)]
+    made = image.replace(meta={"transforms": [[t.to_record().model_dump(mode="json")] for t in rows]})
+    np.testing.assert_array_equal(follow(mask, made).data, mask.data)
+
+
 def test_a_deformable_registration_is_kept_whole() -> None:
     image, mask = image_and_mask()
     grid = sitk.BSplineTransformInitializer(to_itk(np.asarray(image.data), image.affine), [3, 3, 3])

@@ -196,3 +196,17 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
 def test_the_table_is_a_data_frame(truth: Truth) -> None:
     assert list(truth.table.columns) == list(COLUMNS)
     assert len(truth.table) == len(truth.rows)
+
+
+def test_what_a_caller_does_with_a_study_does_not_change_the_next_one() -> None:
+    image, truth = make_study().visits[0].images[0], make_truth()
+    before = np.array(image.data), np.array(truth.labels[0].data)
+    image.data[:] = 0
+    image.meta["frame_of_reference"] = "another"
+    truth.labels[0].data[:] = 0
+    truth.rows[0]["volume_ml"] = -1.0
+    again, other = make_study().visits[0].images[0], make_truth()
+    assert np.array_equal(again.data, before[0])
+    assert again.meta["frame_of_reference"] != "another"
+    assert np.array_equal(other.labels[0].data, before[1])
+    assert other.rows[0]["volume_ml"] != -1.0
