@@ -20,11 +20,12 @@ from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import known_times, steps_of
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, network_of, prepared
 from napari_medseq.inference.streaming import neighbourhoods
+from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded, tabular
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.registration.transform import Position
-from napari_medseq.sequence import ImageSequence, Visit
+from napari_medseq.sequence import ImageSequence, Visit, check_same_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,21 +132,35 @@ def classify(
     narrowed = replace(chosen, info=chosen.info.model_copy(update={"channels": channels_given}))
     s = ready.settings
     if s.along == "visit":
-        passes = [_visits(images, narrowed, ready, transforms)]
-    else:
-        passes = [
-            (c, frame(c, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride, least=s.size))
-            for c in exams(images, narrowed, force=force)
+        passes: list[tuple[list[ImageSequence], Framing, Upright | None]] = [
+            (*_visits(images, narrowed, ready, transforms), None)
         ]
+    else:
+        passes = []
+        for given in exams(images, narrowed, force=force):
+            turn = Upright.of(given[0])
+            check_same_grid(*given)
+            turned = [turn.there(c) for c in given]
+            framing = frame(turned, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride, least=s.size)
+            passes.append((turned, framing, turn))
 
-    def one(channels: list[ImageSequence], framing: Framing) -> Classification:
+    def one(channels: list[ImageSequence], framing: Framing, turn: Upright | None) -> Classification:
         def run(where: torch.device, _: int | None) -> Classification:
             return _one(replace(ready, device=where), channels, framing, given=channels_given, values=values)
 
-        return devices.within_memory(run, ready.device, 1, channels[0].name)[0]
+        answer = devices.within_memory(run, ready.device, 1, channels[0].name)[0]
+        return answer if turn is None else _as_stored(answer, turn)
 
     results = [one(*each) for each in passes]
     return results if isinstance(images, Sequence) and s.along != "visit" else results[0]
+
+
+def _as_stored(answer: Classification, turn: Upright) -> Classification:
+    """An answer about a turned image, its steps in the order of the image itself."""
+    axis, own = answer.step_axis, turn.own(answer.step_axis)
+    if not turn.is_reversed(axis):
+        return replace(answer, step_axis=own)
+    return replace(answer, step_axis=own, per_step=answer.per_step[::-1], attention=answer.attention[::-1])
 
 
 def _visits(

@@ -21,11 +21,12 @@ from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prep
 from napari_medseq.inference.slab_explanation import explained_slab
 from napari_medseq.inference.slabs import is_slab, slab_channels, slab_settings
 from napari_medseq.inference.streaming import neighbourhoods, stream
+from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.sequence import ImageSequence, Visit
+from napari_medseq.sequence import ImageSequence, Visit, check_same_grid
 
 Method = Literal["grad-cam", "attention", "occlusion"]
 _METHODS = ("grad-cam", "attention", "occlusion")
@@ -153,6 +154,9 @@ def _explained(
     """The explanation of one exam."""
     network, settings = ready.network, ready.settings
     check(ready.options.cancelled)
+    turn = Upright.of(channels[0])
+    check_same_grid(*channels)
+    channels = [turn.there(c) for c in channels]
     framing = frame(
         channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride, least=settings.size
     )
@@ -165,7 +169,7 @@ def _explained(
             maps += {"grad-cam": _cam, "attention": _attention, "occlusion": _occlusion}[method](network, exam)
         else:
             maps += {"grad-cam": _cam_of_steps, "occlusion": _occlusion_of_bars}[method](network, exam)
-    return _image(maps, exam, ready.model, method)
+    return turn.back(_image(maps, exam, ready.model, method))
 
 
 def _target(model: Model, target: int | str | None) -> int:

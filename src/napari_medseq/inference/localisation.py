@@ -28,11 +28,12 @@ from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prep
 from napari_medseq.inference.segmentation import Segmentation, segment
 from napari_medseq.inference.slabs import refuse_slab
 from napari_medseq.inference.streaming import neighbourhoods
+from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.sequence import SPACE, ImageSequence, Visit
+from napari_medseq.sequence import SPACE, ImageSequence, Visit, check_same_grid
 
 _COARSER = 2.0  # times the pixel size of a segmentation network
 
@@ -228,6 +229,9 @@ def _located(
 def _coarse(
     ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], min_score: float
 ) -> Locations:
+    turn = Upright.of(channels[0])
+    check_same_grid(*channels)
+    channels = [turn.there(c) for c in channels]
     image, model, network, where = channels[0], ready.model, ready.network, ready.device
     pixel = ready.settings.pixel_mm
     if isinstance(network, RecurrentUNet):
@@ -255,7 +259,8 @@ def _coarse(
         check_finite(plane.float(), model, f"step {i + 1} of {image.name}")
     candidates = _candidates(maps.float().cpu().numpy(), min_score, framing, image)
     name = model.info.classes.get(min(model.info.classes, default=0), "lesion")
-    return Locations(candidates, image, name, f"{model.info.name} {model.info.version}")
+    own = tuple(replace(c, box=turn.region_back(c.box)) for c in candidates)
+    return Locations(own, turn.image, name, f"{model.info.name} {model.info.version}")
 
 
 def _evidence(network: SequenceClassifier, steps: Iterator[Tensor], plan: tuning.Plan) -> Tensor:

@@ -22,6 +22,7 @@ from napari_medseq.inference.prompt_passes import ready
 from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import Annotated, checked_steps, objects_of, one_label_image
 from napari_medseq.inference.prompted_visits import labels_by_visit, prompted_visits
+from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.prompted_unet import PromptedNetwork
 from napari_medseq.progress import Cancelled, Progress, check, part
@@ -157,13 +158,30 @@ def propagate(
         if transforms is not None:
             raise MedseqError("transforms are for visits; one image lies where it lies.")
         labels = one_label_image(_listed(prompts), image)
-        return job.of_image(image, labels, annotated, axis, steps, progress)
+        turn = Upright.of(image)
+        upright, drawn = turn.there(image), turn.there(labels)
+        along = painted_axis(upright, drawn) if axis is None else turn.axis(axis)
+        known = _annotated_there(annotated, turn, along)
+        return _as_stored(job.of_image(upright, drawn, known, along, turn.steps(steps, along), progress), turn)
     if annotated is not None or axis is not None or steps is not None:
         raise MedseqError(
             "annotated, axis and steps are for one image; along visits, a visit that is painted is complete."
         )
     patient = visits.patient_of(image, model, transforms, cancelled=cancelled)
     return job.of_visits(patient, labels_by_visit(prompts, patient, len(image)), progress)
+
+
+def _annotated_there(annotated: Annotated | None, turn: Upright, axis: str) -> Annotated | None:
+    """Complete steps of an image as steps of the turned one."""
+    if isinstance(annotated, Mapping):
+        return {value: turn.steps(steps, axis) or () for value, steps in annotated.items()}
+    return turn.steps(annotated, axis)
+
+
+def _as_stored(answer: Propagation, turn: Upright) -> Propagation:
+    """An answer about a turned image on the grid of the image itself."""
+    doubt = answer.doubt[::-1] if turn.is_reversed(answer.axis) else answer.doubt
+    return replace(answer, labels=turn.back(answer.labels), axis=turn.own(answer.axis), doubt=doubt)
 
 
 def _unpainted_frames(labels: ImageSequence, axis: str) -> list[str]:

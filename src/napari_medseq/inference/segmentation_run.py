@@ -20,11 +20,12 @@ from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.prediction import PatchAccumulator, Segmentation, to_images, with_warnings
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.sliding import WindowSettings, window_framing, window_probabilities
+from napari_medseq.inference.upright import Upright
 from napari_medseq.memory import warn_if_short
 from napari_medseq.models import Model
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, check_same_grid
 
 #: probabilities that the answer comes from, and those that show how sure it is, where they are others
 Passes = tuple[Iterator[Tensor], Iterator[Tensor] | None]
@@ -82,25 +83,29 @@ class SegmentationRun:
 
     def of_each(self, exam_list: Sequence[list[ImageSequence]]) -> list[Segmentation]:
         """Each exam by itself."""
-        s = self.settings
+        s, options = self.settings, self.options
+        turns = [Upright.of(channels[0]) for channels in exam_list]
         passes = []
-        for channels in exam_list:
+        for turn, given in zip(turns, exam_list, strict=True):
             check(self.cancelled)
+            check_same_grid(*given)
+            channels = [turn.there(c) for c in given]
             if not self.networks:
                 passes.append(_SequencePass(channels=channels, framing=window_framing(channels)))
                 continue
             if s.along == "t" and "z" in channels[0].axes:  # each slice is looked at several times, through all frames
                 channels = [at_hand(c) for c in channels]
-            framing = frame(
-                channels, along=s.along, pixel_mm=s.pixel_mm, stride=self.stride, region=self.options.region
-            )
+            region = turn.region(options.region)
+            framing = frame(channels, along=s.along, pixel_mm=s.pixel_mm, stride=self.stride, region=region)
             passes.append(_SequencePass(channels=channels, framing=framing))
         results = []
-        for sequence_pass, (accumulator, notes) in zip(passes, self._run_passes(passes), strict=True):
-            result = to_images(
-                accumulator.prediction, sequence_pass.channels[0], self.models, s, self.options.steps, self.options.keep
-            )
-            results.append(with_warnings(result, notes))
+        for turn, sequence_pass, (accumulator, notes) in zip(turns, passes, self._run_passes(passes), strict=True):
+            if options.keep is not None:
+                check_same_grid(turn.image, options.keep, where="keep")
+            keep = None if options.keep is None else turn.there(options.keep)
+            steps = turn.steps(options.steps, sequence_pass.framing.axes[0])
+            result = to_images(accumulator.prediction, sequence_pass.channels[0], self.models, s, steps, keep)
+            results.append(turn.answer(with_warnings(result, notes)))
         return results
 
     def of_visits(self, patient: visits.Patient) -> list[Segmentation]:

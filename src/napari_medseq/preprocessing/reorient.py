@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.preprocessing.step import ONE_FRAME, Job, Step
-from napari_medseq.sequence import AXES, ImageSequence
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.turning import turned
 
 
 class Reorient(Step):
@@ -63,16 +64,4 @@ class Reorient(Step):
             raise MedseqError(
                 f"{seq.name} is a single slice ({''.join(geometry.axis_codes(seq.affine))}); as {self.codes} it would be seen edge on."
             )
-        names = ["xyz"[k] for k in turn.order]
-        flips = {"xyz"[old]: flip for old, flip in zip(turn.order, turn.flips, strict=True)}
-        source = [names["xyz".index(axis)] if axis in "xyz" else axis for axis in AXES if axis in seq.axes]
-        data = seq.data.transpose([seq.axis(axis) for axis in source])
-        data = data[tuple(slice(None, None, -1 if flips.get(axis) else 1) for axis in source)]
-        # files written from it have this order too, not that of its source
-        meta = {k: v for k, v in seq.meta.items() if k not in ("stored", "slice_positions_mm")}
-        return seq.replace(
-            data=data,
-            affine=geometry.as_affine(turn.apply_affine(seq.affine, seq.grid)),
-            slice_axis="xyz"[names.index(seq.slice_axis)],
-            meta=meta,
-        )
+        return turned(seq, turn)
