@@ -1,10 +1,11 @@
-"""The models that ship, on patients whose images were changed: layout, grid, field of view, contrast, noise, and images of another kind.
+"""The models that ship, on patients whose images were changed: layout, grid, field of view, contrast and noise.
 
     python benchmarks/shifts.py [--only brain-tumor hippocampus …] [--patients 8]   # what is missing, then the tables
     python benchmarks/shifts.py --table                                             # the tables of what is there
 
 Each patient's answer on the changed image is judged against the truth changed alike, and compared with that of the same patient's own
-image. What is done is kept in ``docs/benchmarks/shifts.json`` and not done again. Deterministic; inference alone, one thread.
+image. What is done is kept in ``docs/benchmarks/shifts.json`` and not done again. Deterministic; inference alone, one thread, about ten
+processor minutes. `doubts.py` asks the same models about images of another kind.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import sys
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +39,12 @@ from shift_images import Shift
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data"))
 OUT = HERE.parent / "docs" / "benchmarks" / "shifts.json"
-PLAIN, TURNED = "as it is", "47 other orders of axes"
-#: patient → shift → score; of `TURNED` the lowest
-Scores = dict[str, dict[str, float]]
+PLAIN, TURNED, BEFORE = "as it is", "47 other orders of axes, the worst", ", looked at"
+SAME = 0.002  # a voxel or two at the border, by rounding
+#: what `inference/doubts.py` says
+DOUBT = re.compile("much less sure|found nothing")
+#: patient → shift → score, and 1 where the answer was doubted
+Scores = dict[str, dict[str, list[float]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,27 +61,38 @@ class Judged:
 
     Attributes
     ----------
+    model : str
     cases : callable
         All patients' cases.
     answer : callable
-        Of a case, the label volume or the probabilities.
+        Of a case and the model: the label volume or the probabilities.
     score : callable
         Of an answer and a truth on the same grid.
     unseen : bool
         Whether the model has never seen these patients.
+    patients : int
+        How many are judged.
+    measure : str
+        What the score is.
     scaled : bool
         Whether each image is scaled by itself.
+    padding : bool
+        Whether the model leaves padding out.
     turns : int
         Patients whose images are turned in all ways.
     shifts : tuple of Shift
         Beside the ones of all models.
     """
 
+    model: str
     cases: Callable[[], Iterator[Case]]
-    answer: Callable[[Case], ms.ImageSequence | NDArray[np.floating]]
+    answer: Callable[[Case, ms.Model], ms.ImageSequence | NDArray[np.floating]]
     score: Callable[..., float]
     unseen: bool
+    patients: int
+    measure: str = "Dice"
     scaled: bool = True
+    padding: bool = True
     turns: int = 2
     shifts: tuple[Shift, ...] = ()
 
@@ -140,22 +157,20 @@ def painted(name: str) -> Callable[[], Iterator[Case]]:
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------
-def segmented(name: str) -> Callable[[Case], ms.ImageSequence]:
-    def answer(case: Case) -> ms.ImageSequence:
-        images = {c: image for c, (image, _) in case.pairs.items()}
-        return ms.segment(images if len(images) > 1 else next(iter(images.values())), name, device="cpu").labels
-
-    return answer
+def segmented(case: Case, model: ms.Model) -> ms.ImageSequence:
+    images = {c: image for c, (image, _) in case.pairs.items()}
+    return ms.segment(images if len(images) > 1 else next(iter(images.values())), model, device="cpu").labels
 
 
-def classified(case: Case) -> NDArray[np.floating]:
+def classified(case: Case, model: ms.Model) -> NDArray[np.floating]:
     image, _ = next(iter(case.pairs.values()))
-    return ms.classify(image, "brain-tumor-slices", device="cpu").per_step[:, 0]
+    return ms.classify(image, model, device="cpu").per_step[:, 0]
 
 
-def carried(case: Case) -> ms.ImageSequence:
+def carried(case: Case, model: ms.Model) -> ms.ImageSequence:
     image, truth = next(iter(case.pairs.values()))
-    return ms.propagate(image, truth.replace(data=_painted(truth)), axis=image.slice_axis, device="cpu").labels
+    drawn = truth.replace(data=_painted(truth))
+    return ms.propagate(image, drawn, model, axis=image.slice_axis, device="cpu").labels
 
 
 def _painted(truth: ms.ImageSequence) -> NDArray[np.uint8]:
@@ -197,18 +212,26 @@ def ranked(found: NDArray[np.floating], truth: ms.ImageSequence) -> float:
 
 
 SHORT = (shift_images.SHORT_AXIS,)
+AUC = "AUC of slices"
 JUDGED = {
-    "hippocampus": Judged(hippocampi, segmented("hippocampus"), dice, unseen=True),
-    "left-ventricle": Judged(hearts, segmented("left-ventricle"), dice, unseen=True, shifts=SHORT),
-    "brain-tumor": Judged(brains, segmented("brain-tumor"), dice, unseen=False, turns=1),
-    "brain-tumor-slices": Judged(brains, classified, ranked, unseen=False, turns=1),
-    "lung-nodule": Judged(nodules, segmented("lung-nodule"), dice, unseen=False, scaled=False),
-    "sarcoma": Judged(sarcomas, segmented("sarcoma"), dice, unseen=False, scaled=False),
-    "propagate, hippocampus": Judged(painted("hippocampus"), carried, dice_beyond, unseen=True),
-    "propagate, acdc": Judged(painted("acdc"), carried, dice_beyond, unseen=True, turns=1, shifts=SHORT),
-}
+    "hippocampus": Judged("hippocampus", hippocampi, segmented, dice, unseen=True, patients=20),
+    "left-ventricle": Judged("left-ventricle", hearts, segmented, dice, unseen=True, patients=12, shifts=SHORT),
+    "sarcoma": Judged("sarcoma", sarcomas, segmented, dice, unseen=False, patients=5, scaled=False, turns=1),
+    "lung-nodule": Judged("lung-nodule", nodules, segmented, dice, unseen=False, patients=6, scaled=False, padding=False, turns=1),
+    "propagate, hippocampus": Judged(
+        "propagate", painted("hippocampus"), carried, dice_beyond, unseen=True, patients=6, padding=False, turns=1
+    ),
+    "propagate, hearts": Judged(
+        "propagate", painted("acdc"), carried, dice_beyond, unseen=True, patients=4, padding=False, turns=1, shifts=SHORT
+    ),
+    "brain-tumor-slices": Judged(
+        "brain-tumor-slices", brains, classified, ranked, unseen=False, patients=4, measure=AUC, turns=1
+    ),
+    "brain-tumor": Judged("brain-tumor", brains, segmented, dice, unseen=False, patients=3, turns=1),
+}  # fmt: skip
 
 
+# -- the runs --------------------------------------------------------------------------------------------------------
 def changed(case: Case, shift: Shift) -> Case:
     pairs = {}
     for channel, (image, truth) in case.pairs.items():
@@ -217,78 +240,116 @@ def changed(case: Case, shift: Shift) -> Case:
     return Case(case.patient, pairs)
 
 
-def score(judged: Judged, case: Case) -> float:
+def score(judged: Judged, case: Case, model: ms.Model) -> list[float]:
+    """The score of a case, 0 where there is no answer, and whether the answer was doubted, or refused."""
     truth = next(iter(case.pairs.values()))[1]
-    try:
-        return judged.score(judged.answer(case), truth)
-    except ms.MedseqError as problem:
-        print(f"    {case.patient}: {problem}", flush=True)
-        return float("nan")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            found = judged.score(judged.answer(case, model), truth)
+        except ms.MedseqError as problem:
+            print(f"    {case.patient}: {problem}", flush=True)
+            return [0.0, 1.0]
+    return [found, float(any(DOUBT.search(str(w.message)) for w in told))]
 
 
-def in_all_orders(judged: Judged, case: Case) -> float:
-    """The lowest of the scores of a case stored in the other 47 orders of axes."""
-    found = []
+def in_all_orders(judged: Judged, case: Case, model: ms.Model) -> list[float]:
+    """The score that differs most from that of the case itself, of the case stored in the other 47 orders of axes."""
+    own = score(judged, case, model)
+    found = [own]
     for turn in shift_images.turns():
         pairs = {c: (shift_images.turned(i, turn), shift_images.turned(t, turn)) for c, (i, t) in case.pairs.items()}
-        turned = Case(case.patient, pairs)
-        if isinstance(judged.score, type(ranked)) and judged.score is ranked:
-            found.append(score(judged, turned))
-        else:
-            found.append(score(judged, turned))
-    return float(min(found))
+        found.append(score(judged, Case(case.patient, pairs), model))
+    return max(found, key=lambda f: abs(f[0] - own[0]))
+
+
+def looking_at_padding(model: ms.Model) -> ms.Model:
+    """The model as it was run before padding was left out."""
+    inference = dict(model.inference)
+    if isinstance(working := inference.get("working"), dict):
+        inference["working"] = {**working, "trimmed": False}
+    elif "trimmed" in inference:
+        inference["trimmed"] = False
+    return replace(model, inference=inference)
 
 
 def measure(name: str, patients: int, of_model: Scores, keep: Callable[[], None]) -> None:
     judged = JUDGED[name]
-    shifts = (*shift_images.SHIFTS, *judged.shifts)
+    model = ms.load_model(judged.model)
     for number, case in enumerate(judged.cases()):
         if number >= patients:
             break
         began, of_patient = time.process_time(), of_model.setdefault(case.patient, {})
         if PLAIN not in of_patient:
-            of_patient[PLAIN] = score(judged, case)
-        for shift in shifts:
+            of_patient[PLAIN] = score(judged, case, model)
+        for shift in shifts_of(judged):
             if shift.name not in of_patient:
-                of_patient[shift.name] = score(judged, changed(case, shift))
+                of_patient[shift.name] = score(judged, changed(case, shift), model)
+            if shift.padding and judged.padding and shift.name + BEFORE not in of_patient:
+                of_patient[shift.name + BEFORE] = score(judged, changed(case, shift), looking_at_padding(model))
         if TURNED not in of_patient and number < judged.turns:
-            of_patient[TURNED] = in_all_orders(judged, case)
+            of_patient[TURNED] = in_all_orders(judged, case, model)
         keep()
-        print(f"  {name} {case.patient}: {time.process_time() - began:.0f} s of processor time", flush=True)
+        print(
+            f"  {name} {case.patient}: {time.process_time() - began:.0f} s of processor time",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
-def table(found: Mapping[str, Scores]) -> str:
-    lines = []
-    for name, of_model in found.items():
-        plain = np.array([p[PLAIN] for p in of_model.values()])
-        lines += [f"{name}: {intervals.bootstrap(plain)}", ""]
-        for shift in [TURNED] + [s.name for s in (*shift_images.SHIFTS, *JUDGED[name].shifts)]:
-            rows = [(p[shift], p[PLAIN]) for p in of_model.values() if shift in p]
-            if not rows:
-                continue
-            new, old = np.array(rows).T
-            new = np.nan_to_num(new)
-            lines.append(
-                f"| {shift} | {new.mean():.3f} | {new.mean() - old.mean():+.4f} | {(new - old).min():+.3f} | {np.abs(new - old).max():.1e}"
-            )
-        lines.append("")
+def shifts_of(judged: Judged) -> list[Shift]:
+    """Those that say something of a model."""
+    return [s for s in (*shift_images.SHIFTS, *judged.shifts) if judged.scaled or not s.scaled]
+
+
+def table(name: str, of_model: Scores) -> str:
+    judged = JUDGED[name]
+    plain = np.array([p[PLAIN] for p in of_model.values()])
+    seen = (
+        "that it has not seen"
+        if judged.unseen
+        else "that it was trained on, so the level says nothing of others; the differences do"
+    )
+    lines = [
+        f"**{name}**: {judged.measure}, {len(plain)} patients {seen}. As the images are: {intervals.bootstrap(plain[:, 0])}, "
+        f"doubted in {int(plain[:, 1].sum())}.",
+        "",
+        f"| shift | n | {judged.measure} | minus that of the image as it is, paired by patient (95 %) | worst | doubted |",
+        "| --- | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for shift in [Shift(TURNED, "", shift_images.SHIFTS[0].change), *shifts_of(judged)]:
+        for key in (shift.name, shift.name + BEFORE):
+            rows = np.array([(*p[key], *p[PLAIN]) for p in of_model.values() if key in p])
+            if rows.size:
+                lines.append(_line(key, rows))
     return "\n".join(lines)
+
+
+def _line(name: str, rows: NDArray[np.float64]) -> str:
+    apart = rows[:, 0] - rows[:, 2]
+    of_all = intervals.bootstrap(apart)
+    same = bool((np.abs(apart) < SAME).all())
+    told = "the same" if same else f"{of_all.value:+.3f} ({of_all.low:+.3f} to {of_all.high:+.3f})"
+    worst = "" if same else f"{apart.min():+.3f}"
+    return f"| {name} | {len(rows)} | {rows[:, 0].mean():.3f} | {told} | {worst} | {int(rows[:, 1].sum())} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=JUDGED, default=list(JUDGED))
-    parser.add_argument("--patients", type=int, default=8)
+    parser.add_argument("--patients", type=int, nargs="?", help="of each model; default as many as each is judged on")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
+    if not DATA.is_dir():
+        raise SystemExit(f"{DATA} is not there; set MEDSEQ_DATA.")
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore", ms.MedseqWarning)
     found: dict[str, Scores] = json.loads(args.out.read_text()) if args.out.exists() else {}
     if not args.table:
         for name in args.only:
-            measure(name, args.patients, found.setdefault(name, {}), lambda: files.write_json(args.out, found))
-    print(table({n: found[n] for n in args.only if n in found}))
+            of_model = found.setdefault(name, {})
+            measure(name, args.patients or JUDGED[name].patients, of_model, lambda: files.write_json(args.out, found))
+    print("\n\n".join(table(n, found[n]) for n in args.only if found.get(n)))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,11 @@ class Product:
     position: tuple[float, float, float] | None = None
     mirrored: tuple[str, ...] = ()
     keep_largest: bool = False
+    own_slices: bool = False
+    trimmed: bool = True
+    learned: int | None = (
+        None  # rows and columns about the middle that gave the units in training, where an answer looks at all
+    )
 
 
 FLAT, CUBE = (1, 2, 2), (2, 2, 2)
@@ -93,7 +98,7 @@ PRODUCTS = {
          "these files do.",
          "Only the largest connected component of each patient is kept. A cavity that slices cut in two loses one part."),
         "CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/",
-        focus=(None, 160, 160), keep_largest=True,
+        focus=(None, 160, 160), keep_largest=True, own_slices=True,
     ),
     "lung-nodule": Product(
         {1: "nodule"}, ("image",), "CT", ("*nodule*",), "z", (None, 0.35, 0.35), (8, 144, 144), (FLAT,) * 4, (16, 32, 64, 96, 112),
@@ -110,7 +115,7 @@ PRODUCTS = {
          "Results are worst for nodules that touch the chest wall or vessels, and for those of few voxels. "
          "Radiologists differ most there, too."),
         "CC-BY-3.0 (weights, as the training data)", BY,
-        focus=(None, 144, 144), position=(4.0, 72.0, 72.0), mirrored=("row", "column"),
+        focus=(None, 144, 144), position=(4.0, 72.0, 72.0), mirrored=("row", "column"), trimmed=False,
     ),
     "sarcoma": Product(
         {1: "tumour"}, ("CT", "PET", "MR"), None, (), "z", (3.27, 1.95, 1.95), (32, 80, 80), (FLAT, CUBE, CUBE), (16, 32, 64, 96),
@@ -178,6 +183,7 @@ def write(name: str, product: Product, weights: Path, folder: Path, card: str) -
             "working": {
                 "axis": product.axis, "spacing_mm": list(product.spacing), "schemes": [dict(s) for s in product.schemes],
                 "focus": list(product.focus), "position": list(product.position) if product.position else None,
+                "own_slices": product.own_slices, "trimmed": product.trimmed,
             },
         },
         weights={k: v.float() for k, v in tensors(weights).items()},

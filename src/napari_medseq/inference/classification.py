@@ -138,7 +138,7 @@ def classify(
     else:
         passes = []
         for given in exams(images, narrowed, force=force):
-            turn = Upright.of(given[0])
+            turn = Upright.of(given[0], trimmed=s.trimmed)
             check_same_grid(*given)
             turned = [turn.there(c) for c in given]
             framing = frame(turned, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride, least=s.size)
@@ -157,10 +157,9 @@ def classify(
 
 def _as_stored(answer: Classification, turn: Upright) -> Classification:
     """An answer about a turned image, its steps in the order of the image itself."""
-    axis, own = answer.step_axis, turn.own(answer.step_axis)
-    if not turn.is_reversed(axis):
-        return replace(answer, step_axis=own)
-    return replace(answer, step_axis=own, per_step=answer.per_step[::-1], attention=answer.attention[::-1])
+    axis = answer.step_axis
+    per_step, attention = (turn.along(v, axis) for v in (answer.per_step, answer.attention))
+    return replace(answer, step_axis=turn.own(axis), per_step=per_step, attention=attention)
 
 
 def _visits(

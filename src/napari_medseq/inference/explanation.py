@@ -154,7 +154,7 @@ def _explained(
     """The explanation of one exam."""
     network, settings = ready.network, ready.settings
     check(ready.options.cancelled)
-    turn = Upright.of(channels[0])
+    turn = Upright.of(channels[0], trimmed=settings.trimmed)
     check_same_grid(*channels)
     channels = [turn.there(c) for c in channels]
     framing = frame(

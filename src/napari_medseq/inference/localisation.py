@@ -229,7 +229,7 @@ def _located(
 def _coarse(
     ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], min_score: float
 ) -> Locations:
-    turn = Upright.of(channels[0])
+    turn = Upright.of(channels[0], trimmed=ready.settings.trimmed)
     check_same_grid(*channels)
     channels = [turn.there(c) for c in channels]
     image, model, network, where = channels[0], ready.model, ready.network, ready.device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -41,11 +42,25 @@ class Segmentation:
     uncertainty: ImageSequence | None
     model: str
 
+    def keeping(self, keep: ImageSequence | None) -> Self:
+        """The same with the labels of `keep`, on the same grid, where these are not 0.
+
+        Raises
+        ------
+        GeometryError
+            If it lies on another grid.
+        """
+        if keep is None:
+            return self
+        check_same_grid(self.labels, keep, where="keep")
+        return replace(self, labels=self.labels.replace(data=kept(np.asarray(self.labels.data), keep)))
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a network said of a sequence, as arrays with axes (step, position, row, column), called `axes` in the image.
-    `apart`: steps are no places, but frames or visits, each with a volume of its own.
+    `apart`: steps are no places, but frames or visits, each with a volume of its own. `wrong`: voxels that are expected to be wrong
+    (`Doubt`).
     """
 
     axes: tuple[str, str, str, str]
@@ -54,6 +69,7 @@ class Prediction:
     sureness: NDArray[np.float16] | None
     probability: NDArray[np.float32] | None
     uncertainty: NDArray[np.float32] | None
+    wrong: float = 0.0
 
     def only(self, step: int) -> Prediction:
         """A prediction of one step only, for an image without an axis of steps."""
@@ -78,7 +94,8 @@ class PatchAccumulator:
         steps, rows, columns = framing.whole
         shape = (steps, framing.thick, rows, columns)
         self.framing, self.threshold = framing, settings.threshold
-        self.prediction = Prediction(
+        self._wrong = 0.0  # pixels of the network
+        self._prediction = Prediction(
             (framing.axes[0], framing.across, *framing.axes[1:]),
             apart,
             memory.zeros(shape, np.uint8),
@@ -86,6 +103,13 @@ class PatchAccumulator:
             memory.zeros(shape, np.float32) if "probability" in outputs else None,
             memory.zeros(shape, np.float32) if "uncertainty" in outputs else None,
         )
+
+    @property
+    def prediction(self) -> Prediction:
+        """What was added so far."""
+        r0, r1, c0, c1 = self.framing.crop
+        size = (r1 - r0) * (c1 - c0) / (self.framing.inner[0] * self.framing.inner[1])
+        return replace(self._prediction, wrong=self._wrong * size)
 
     def add(self, index: int, position: int | None, p: Tensor, sampled: Tensor) -> None:
         """Add one step's class probabilities, and those whose entropy is the uncertainty.
@@ -96,9 +120,10 @@ class PatchAccumulator:
             for k, at in enumerate(self.framing.positions):
                 self.add(index, at, p[:, k], sampled[:, k])
             return
-        out, at_step = self.prediction, (index + self.framing.outside[0], position)
+        out, at_step = self._prediction, (index + self.framing.outside[0], position)
         chosen = (p[1] > self.threshold).to(torch.uint8) if p.shape[0] == 2 else p.argmax(0).to(torch.uint8)
         out.labels[at_step] = self.framing.uncrop(chosen, labels=True)
+        self._wrong += float(torch.minimum(p[0], 1 - p[0])[: self.framing.inner[0], : self.framing.inner[1]].sum())
         if out.sureness is not None:
             out.sureness[at_step] = self.framing.uncrop(1 - p[0], labels=False)
         if out.probability is not None:
@@ -114,7 +139,6 @@ def to_images(
     models: Sequence[Model],
     settings: InferenceSettings,
     steps: Sequence[int] | None,
-    keep: ImageSequence | None,
 ) -> Segmentation:
     """The accumulated prediction, post-processed as the bundle asks, as images on the grid of `image`."""
 
@@ -122,6 +146,7 @@ def to_images(
         return to_image_axes(array, prediction.axes, image)
 
     labels = _cleaned(prediction, image, settings)
+    found = int(np.count_nonzero(labels))
     if steps is not None:
         is_wanted = np.zeros(len(labels), bool)
         bad = [i for i in steps if not 0 <= i < len(labels)]
@@ -129,18 +154,18 @@ def to_images(
             raise MedseqError(f"{image.name} has steps 0 to {len(labels) - 1}, not {bad}.")
         is_wanted[list(steps)] = True
         labels[~is_wanted] = 0
-    if keep is not None:
-        check_same_grid(image, keep, where="keep")
-    out = back(labels) if keep is None else kept(back(labels), keep)
     first = models[0].info
-    named = image.labels_like(out, name=f"{image.name}_{first.name}", label_names=first.classes)
+    named = image.labels_like(back(labels), name=f"{image.name}_{first.name}", label_names=first.classes)
     extra = {
         kind: None
         if array is None
         else image.like(back(array), name=f"{image.name}_{kind}", kind="image", modality=None)
         for kind, array in (("probability", prediction.probability), ("uncertainty", prediction.uncertainty))
     }
-    return Segmentation(named, extra["probability"], extra["uncertainty"], model_names(models))
+    answer = Segmentation(named, extra["probability"], extra["uncertainty"], model_names(models))
+    if settings.doubt is None or prediction.apart:
+        return answer
+    return with_warnings(answer, settings.doubt.notes(prediction.wrong, found, image, answer.model))
 
 
 def kept(labels: NDArray[np.uint8], keep: ImageSequence) -> NDArray[np.generic]:

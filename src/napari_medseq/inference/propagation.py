@@ -180,7 +180,7 @@ def _annotated_there(annotated: Annotated | None, turn: Upright, axis: str) -> A
 
 def _as_stored(answer: Propagation, turn: Upright) -> Propagation:
     """An answer about a turned image on the grid of the image itself."""
-    doubt = answer.doubt[::-1] if turn.is_reversed(answer.axis) else answer.doubt
+    doubt = turn.along(answer.doubt, answer.axis)
     return replace(answer, labels=turn.back(answer.labels), axis=turn.own(answer.axis), doubt=doubt)
 
 

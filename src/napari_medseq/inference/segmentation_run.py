@@ -84,7 +84,7 @@ class SegmentationRun:
     def of_each(self, exam_list: Sequence[list[ImageSequence]]) -> list[Segmentation]:
         """Each exam by itself."""
         s, options = self.settings, self.options
-        turns = [Upright.of(channels[0]) for channels in exam_list]
+        turns = [Upright.of(channels[0], trimmed=s.trimmed) for channels in exam_list]
         passes = []
         for turn, given in zip(turns, exam_list, strict=True):
             check(self.cancelled)
@@ -100,12 +100,9 @@ class SegmentationRun:
             passes.append(_SequencePass(channels=channels, framing=framing))
         results = []
         for turn, sequence_pass, (accumulator, notes) in zip(turns, passes, self._run_passes(passes), strict=True):
-            if options.keep is not None:
-                check_same_grid(turn.image, options.keep, where="keep")
-            keep = None if options.keep is None else turn.there(options.keep)
             steps = turn.steps(options.steps, sequence_pass.framing.axes[0])
-            result = to_images(accumulator.prediction, sequence_pass.channels[0], self.models, s, steps, keep)
-            results.append(turn.answer(with_warnings(result, notes)))
+            result = to_images(accumulator.prediction, sequence_pass.channels[0], self.models, s, steps)
+            results.append(turn.answer(with_warnings(result, notes)).keeping(options.keep))
         return results
 
     def of_visits(self, patient: visits.Patient) -> list[Segmentation]:
@@ -127,8 +124,8 @@ class SegmentationRun:
             for at, visit in (sequence_pass.wanted or {}).items():
                 only = None if steps is None else [0] if index[visit] in steps else []
                 prediction = accumulator.prediction.only(at)
-                result = to_images(prediction, exams[visit][0], self.models, s, only, self.options.keep)
-                results[visit] = with_warnings(result, notes)
+                result = to_images(prediction, exams[visit][0], self.models, s, only)
+                results[visit] = with_warnings(result, notes).keeping(self.options.keep)
         return [results[k] for k in range(len(exams))]
 
     def _run_passes(self, passes: Sequence[_SequencePass]) -> Iterator[tuple[PatchAccumulator, list[str]]]:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from napari_medseq.errors import ModelError
+from napari_medseq.inference.doubts import Doubt
 from napari_medseq.settings import Settings, checked
 
 #: names in bundles that were written before settings were called as in the rest of the API
@@ -58,6 +59,10 @@ class InferenceSettings(BundleSettings):
         decides whether it, or float16 where the GPU has no bf16, is used.
     keep_largest : bool
         Keep only the largest component of each class: for organs, not for lesions.
+    trimmed : bool or "planes"
+        Borders of one value alone are left out first, so that padding changes nothing. "planes": rows and columns alone, not slices.
+    doubt : Doubt or None
+        From where on an answer is doubted; None: never.
     """
 
     along: Literal["slices", "z", "t", "visit"] = "slices"
@@ -71,6 +76,8 @@ class InferenceSettings(BundleSettings):
     fill_holes: bool = False
     keep_largest: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+    trimmed: bool | Literal["planes"] = False
+    doubt: Doubt | None = None
 
 
 def inference_settings(values: Mapping[str, object], name: str) -> InferenceSettings:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from napari_medseq.inference.doubts import Doubt
 from napari_medseq.inference.settings import BundleSettings
 from napari_medseq.inference.tuning import Version, has_bfloat16, weights_version
 from napari_medseq.inference.working import PlaneAxis, Triple, Working
@@ -51,6 +52,8 @@ class SlabSettings(BundleSettings):
         one half.
     missing_channels : bool
         Whether the network was trained to do without some of its channels.
+    doubt : Doubt or None
+        As in `InferenceSettings`.
     """
 
     kind: Literal["slab"] = "slab"
@@ -63,6 +66,7 @@ class SlabSettings(BundleSettings):
     keep_largest: bool = False
     fill_holes: bool = False
     missing_channels: bool = False
+    doubt: Doubt | None = None
 
 
 #: with the version of the weights that were folded

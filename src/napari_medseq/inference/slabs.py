@@ -152,7 +152,11 @@ def _of_volume(
             made.add(step - inner[1].start, p[:, inner[2], inner[3]], first_settings.threshold)
     if of_one_piece:
         made.keep_surest()
-    return _answer(made, grid, models, first_settings, options)
+    answer = _answer(made, grid, models, first_settings, options)
+    if first_settings.doubt is None:
+        return answer
+    labelled = int(np.count_nonzero(made.labels))
+    return with_warnings(answer, first_settings.doubt.notes(made.wrong, labelled, grid.seen, model_names(models)))
 
 
 def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
@@ -166,12 +170,14 @@ def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
 class _Planes:
     """Labels and maps, which are computed from the probabilities step by step.
 
-    `certainty`, where it is there, is how far the probability of a voxel's class lies above one half, 255 for all of it.
+    `certainty`, where it is there, is how far the probability of a voxel's class lies above one half, 255 for all of it; `wrong` is how
+    many voxels are expected to be wrong (`Doubt`).
     """
 
     labels: NDArray[np.uint8]
     maps: dict[str, Plane]
     certainty: NDArray[np.uint8] | None
+    wrong: float = 0.0
 
     @classmethod
     def of(cls, outputs: Sequence[str], shape: Sequence[int], *, certain: bool) -> _Planes:
@@ -180,6 +186,7 @@ class _Planes:
 
     def add(self, step: int, p: Tensor, threshold: float) -> None:
         self.labels[step] = chosen_labels(p, threshold)
+        self.wrong += float(torch.minimum(p[0], 1 - p[0]).sum())
         if self.certainty is not None:
             self.certainty[step] = ((p[1:].amax(0) - 0.5) * 510).clamp(0, 255).byte().cpu().numpy()
         if "probability" in self.maps:

@@ -1,21 +1,25 @@
 """An image in the package's own orientation for a network that reads planes as they are stored, and its answer back in the image's.
 
 Readers turn every file to this orientation, so this is what networks learned from. An image made in memory may lie otherwise; the same
-voxels at the same places in the patient then give the same answer.
+voxels at the same places in the patient then give the same answer. Padding can be left out too, so that it changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.geometry import Reorientation
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.volumes.part import part_of
+from napari_medseq.volumes.trimming import inner_box, placed_back
 from napari_medseq.volumes.turning import turned
 
 
@@ -29,43 +33,63 @@ class Upright:
         As it was given.
     turn : Reorientation
         To the package's orientation; none for a picture, or where the orientation is unknown.
+    box : dict of str to (int, int)
+        The part of the turned image that is looked at, for each axis of space.
     """
 
     image: ImageSequence
     turn: Reorientation
+    box: dict[str, tuple[int, int]]
 
     @classmethod
-    def of(cls, image: ImageSequence) -> Upright:
-        """The turn of an image."""
+    def of(cls, image: ImageSequence, *, trimmed: bool | Literal["planes"] = False) -> Upright:
+        """The turn of an image, to the part of it that is no padding if it is to be `trimmed` (see `InferenceSettings`)."""
         lies = image.oriented and "z" in image.axes
-        return cls(image, geometry.to_codes(image.affine) if lies else Reorientation())
+        turn = geometry.to_codes(image.affine) if lies else Reorientation()
+        whole = _turned(image, turn)
+        if not trimmed:
+            return cls(image, turn, {a: (0, whole.size(a)) for a in SPACE if a in whole.axes})
+        return cls(image, turn, inner_box(whole, without=whole.slice_axis if trimmed == "planes" else ""))
 
     @property
-    def is_turned(self) -> bool:
-        """Whether the image does not lie so already."""
-        return self.turn != Reorientation()
+    def is_plain(self) -> bool:
+        """Whether the image is looked at as it is."""
+        whole = all(span == (0, self.image.size(a)) for a, span in self.box.items())
+        return self.turn == Reorientation() and whole
 
     def there(self, seq: ImageSequence) -> ImageSequence:
-        """An image or labels on the same grid, turned."""
-        return turned(seq, self.turn) if self.is_turned else seq
+        """An image or labels on the same grid, as they are looked at."""
+        if self.is_plain:
+            return seq
+        return part_of(_turned(seq, self.turn), {a: slice(*span) for a, span in self.box.items()})
 
     def region(self, region: Region | None) -> Region | None:
-        """A region of the image in voxels of the turned one."""
-        if region is None or not self.is_turned:
-            return region
-        return {self.axis(a): self._span(a, span) for a, span in region.items()}
+        """A region of the image in voxels of what is looked at."""
+        if region is None:
+            return None
+        spans = {self.axis(a): self._span(a, span) for a, span in region.items()}
+        return {a: (start - self._first(a), stop - self._first(a)) for a, (start, stop) in spans.items()}
 
     def region_back(self, region: Region) -> dict[str, tuple[int, int]]:
-        """A region of the turned image in voxels of the image itself."""
-        found = {self.own(a): span for a, span in region.items()}
-        return {a: self._span(a, found[a]) for a in self.image.axes if a in found}
+        """A region of what is looked at in voxels of the image itself."""
+        spans = {a: (start + self._first(a), stop + self._first(a)) for a, (start, stop) in region.items()}
+        found = {self.own(a): self._span(self.own(a), span) for a, span in spans.items()}
+        return {a: found[a] for a in self.image.axes if a in found}
 
     def steps(self, steps: Sequence[int] | None, axis: str) -> Sequence[int] | None:
-        """Steps of the image as steps along an axis of the turned one."""
-        if steps is None or not self.is_reversed(axis):
+        """Steps of the image as steps along an axis of what is looked at, without those of padding; a step that is not there stays so."""
+        if steps is None or axis not in self.box or self.is_plain:
             return steps
-        last = self.image.size(self.own(axis)) - 1
-        return [last - k if not isinstance(k, bool) and 0 <= k <= last else k for k in steps]
+        (first, stop), last = self.box[axis], self.image.size(self.own(axis)) - 1
+        found = []
+        for k in steps:
+            there = not isinstance(k, bool) and 0 <= k <= last
+            at = last - k if there and self.is_reversed(axis) else k
+            if not there:
+                found.append(k if k < 0 else k + stop)
+            elif first <= at < stop:
+                found.append(at - first)
+        return found
 
     def axis(self, name: str) -> str:
         """What an axis of the image is called in the turned one."""
@@ -80,19 +104,35 @@ class Upright:
         return axis in SPACE and self.turn.flips["xyz".index(axis)]
 
     def back(self, seq: ImageSequence) -> ImageSequence:
-        """A map or labels of the turned image, on the image's own grid."""
-        if not self.is_turned:
+        """A map or labels of what is looked at, on the image's own grid; 0 in its padding."""
+        if self.is_plain:
             return seq
-        data = np.ascontiguousarray(turned(seq, self.turn.inverse).data)
+        whole = _turned(self.image, self.turn)
+        data = placed_back(np.asarray(seq.data), seq, whole)
+        data = np.ascontiguousarray(_turned(whole.like(data, axes=seq.axes), self.turn.inverse).data)
         meta = {**self.image.meta, **seq.meta}
         return seq.replace(data=data, affine=self.image.affine, slice_axis=self.image.slice_axis, meta=meta)
 
+    def along(self, values: NDArray[np.float32], axis: str) -> NDArray[np.float32]:
+        """Values of the steps of what is looked at as values of all steps of the image; 0 in its padding."""
+        if axis not in self.box or self.is_plain:
+            return values
+        first, n = self.box[axis][0], self.image.size(self.own(axis))
+        out = np.zeros((n, *values.shape[1:]), values.dtype)
+        out[first : first + len(values)] = values
+        return out[::-1].copy() if self.is_reversed(axis) else out
+
     def answer(self, result: Segmentation) -> Segmentation:
         """All of an answer on the image's own grid."""
-        if not self.is_turned:
+        if self.is_plain:
             return result
-        maps = {n: None if (m := getattr(result, n)) is None else self.back(m) for n in ("probability", "uncertainty")}
-        return replace(result, labels=self.back(result.labels), **maps)
+        probability, uncertainty = (
+            None if m is None else self.back(m) for m in (result.probability, result.uncertainty)
+        )
+        return replace(result, labels=self.back(result.labels), probability=probability, uncertainty=uncertainty)
+
+    def _first(self, axis: str) -> int:
+        return self.box[axis][0] if axis in self.box else 0
 
     def _span(self, name: str, span: tuple[int, int]) -> tuple[int, int]:
         """A span along an axis of the image, counted from the other end where the turn mirrors it; its own inverse."""
@@ -100,3 +140,8 @@ class Upright:
             return span
         n = self.image.size(name)
         return n - span[1], n - span[0]
+
+
+def _turned(seq: ImageSequence, turn: Reorientation) -> ImageSequence:
+    """As `turned`, but an image that lies right is not touched."""
+    return seq if turn == Reorientation() else turned(seq, turn)

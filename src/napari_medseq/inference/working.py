@@ -21,6 +21,7 @@ from napari_medseq.models.info import COLOURS
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import Settings
 from napari_medseq.volumes.grid import resample_volume
+from napari_medseq.volumes.trimming import placed_back, trimmed
 
 StepAxis = Literal["z", "y", "x", "t"]
 PlaneAxis = Literal["step", "row", "column"]
@@ -28,6 +29,8 @@ Triple = tuple[int, int, int]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _RAS = ("R", "A", "S")
+#: the apex of the heart lies to the left and to the front of its base; files without true orientation begin at the base
+_TO_APEX = ("L", "A", "S")
 FARTHEST = 3.0  # of the channel of positions
 _SAME = 0.02  # relative difference of spacings under which nothing is resampled
 
@@ -95,6 +98,12 @@ class Working(Settings):
     position : (float, float, float) or None
         Adds a channel that tells how far a voxel lies from the image's middle; it is 1 so many working voxels from there along step,
         row and column. For images whose middle says what is meant, such as crops about a lesion.
+    own_slices : bool
+        The steps are the image's own slices, in whichever direction of the body they were acquired, and `axis` is "z": for stacks
+        that follow an organ, such as short-axis slices of the heart, whose slices lie nearest to another axis of the body in each
+        patient. They are counted towards the patient's left, front or head; those of a heart towards its apex.
+    trimmed : bool
+        Borders of one value alone are left out first: padding changes neither units nor the middle.
     """
 
     axis: StepAxis = "z"
@@ -102,6 +111,8 @@ class Working(Settings):
     schemes: tuple[Scheme, ...] = (Scheme(),)
     focus: tuple[int | None, int | None, int | None] = (None, None, None)
     position: tuple[float, float, float] | None = None
+    own_slices: bool = False
+    trimmed: bool = False
 
     @property
     def axes(self) -> tuple[str, str, str]:
@@ -112,16 +123,27 @@ class Working(Settings):
 
 @dataclass(frozen=True, eq=False)
 class WorkingGrid:
-    """The grid of a working volume: a canonical grid (x, y, z), and the image that it was made for."""
+    """The grid of a working volume: a canonical grid (x, y, z), and the image that it was made for.
+
+    Attributes
+    ----------
+    image : ImageSequence
+        On whose grid answers are given.
+    seen : ImageSequence
+        The part of it that the working volume shows.
+    working, affine, size
+        What was wished, and the grid.
+    """
 
     image: ImageSequence
+    seen: ImageSequence
     working: Working
     affine: Affine
     size: Triple
 
     @classmethod
-    def of(cls, image: ImageSequence, working: Working) -> WorkingGrid:
-        """The grid for an image.
+    def of(cls, image: ImageSequence, working: Working, seen: ImageSequence | None = None) -> WorkingGrid:
+        """The grid for an image, or for a part of it that has the same voxels.
 
         Raises
         ------
@@ -133,10 +155,11 @@ class WorkingGrid:
             raise MedseqError(
                 f"{image.name} has axes {image.axes}, but steps run along {working.axis}; choose a frame or a slice."
             )
-        turn = canonical_turn(image)
-        affine = turn.apply_affine(image.affine, image.grid)
+        part = image if seen is None else seen
+        turn = canonical_turn(part, own_slices=working.own_slices)
+        affine = turn.apply_affine(part.affine, part.grid)
         own = geometry.spacing(affine)
-        size = [image.grid[k] for k in turn.order]
+        size = [part.grid[k] for k in turn.order]
         target_spacing = dict(zip(working.axes, working.spacing_mm, strict=True))
         scale = np.ones(3)
         for k, name in enumerate("xyz"):
@@ -152,7 +175,7 @@ class WorkingGrid:
             if most is not None and most < size[k]:
                 first[k], size[k] = (size[k] - most) // 2, most
         affine[:3, 3] += affine[:3, :3] @ first
-        return cls(image, working, affine, (size[0], size[1], size[2]))
+        return cls(image, part, working, affine, (size[0], size[1], size[2]))
 
     def read(self, seq: ImageSequence, scheme: Scheme) -> NDArray[np.float32]:
         """A channel as (step, row, column) in network units; 0 where it has no voxel."""
@@ -166,7 +189,7 @@ class WorkingGrid:
         planes = []
         for volume in _volumes(labels):
             if self._same_voxels(labels):
-                planes.append(_canonical(volume, labels))
+                planes.append(self._canonical(volume, labels))
             else:
                 planes.append(resample_volume(volume, labels.affine, self.affine, self.size, interpolation="label"))
         return self._ordered(np.stack(planes).astype(np.int64))
@@ -177,8 +200,8 @@ class WorkingGrid:
         order = [names.index(a) for a in ("t", "z", "y", "x") if a in names]
         volumes = array.transpose(order)
         volumes = volumes[:, None] if self.working.axis == "t" else volumes[None]
-        image, turned = self.image, []
-        turn = canonical_turn(image)
+        image, turned = self.seen, []
+        turn = self._turn(image)
         for volume in volumes:
             if self._same_voxels(image):
                 turned.append(np.ascontiguousarray(turn.inverse.apply_zyx(volume)))
@@ -190,11 +213,11 @@ class WorkingGrid:
         for at, name in ((1, "z"), (0, "t")):
             if name not in axes:
                 out = out.take(0, axis=at)
-        return out
+        return placed_back(out, image, self.image)
 
     def _volume(self, volume: NDArray[np.generic], seq: ImageSequence, scheme: Scheme) -> NDArray[np.float32]:
         if self._same_voxels(seq):
-            return _canonical(scheme.of(volume), seq)
+            return self._canonical(scheme.of(volume), seq)
         values = scheme.of(volume, self._in_focus(volume, seq) if scheme.kind == "robust" else None)
         return resample_volume(values, seq.affine, self.affine, self.size, antialias=True).astype(np.float32)
 
@@ -209,9 +232,15 @@ class WorkingGrid:
         return values if np.isfinite(values).any() else None
 
     def _same_voxels(self, seq: ImageSequence) -> bool:
-        turn = canonical_turn(seq)
+        turn = self._turn(seq)
         size = tuple(seq.grid[k] for k in turn.order)
         return size == self.size and np.allclose(turn.apply_affine(seq.affine, seq.grid), self.affine, atol=1e-2)
+
+    def _turn(self, seq: ImageSequence) -> geometry.Reorientation:
+        return canonical_turn(seq, own_slices=self.working.own_slices)
+
+    def _canonical(self, volume: NDArray[Scalar], seq: ImageSequence) -> NDArray[Scalar]:
+        return np.ascontiguousarray(self._turn(seq).apply_zyx(volume), dtype=volume.dtype)
 
     def _ordered(self, frames: NDArray[Scalar]) -> NDArray[Scalar]:
         """(t, z, y, x) to (step, row, column)."""
@@ -221,17 +250,21 @@ class WorkingGrid:
         return np.ascontiguousarray(frames[0].transpose([names.index(a) for a in self.working.axes]))
 
 
-def canonical_turn(seq: ImageSequence) -> geometry.Reorientation:
+def canonical_turn(seq: ImageSequence, *, own_slices: bool = False) -> geometry.Reorientation:
     """The reorientation of a sequence to the axes of working volumes.
 
     Volumes are turned to RAS+. Frames are planes: whichever way a plane lies, its own two axes become x and y, in the order of R, A
-    and S, and the direction across it becomes z.
+    and S, and the direction across it becomes z. With `own_slices` the slices of a volume are planes too.
     """
-    if "t" not in seq.axes:
+    if "t" in seq.axes:
+        stacked = "z"
+    elif own_slices:
+        stacked = seq.slice_axis
+    else:
         return geometry.to_codes(seq.affine, _RAS)
-    across = geometry.closest_axes(seq.affine)[2][0]
+    across = geometry.closest_axes(seq.affine)["xyz".index(stacked)][0]
     first, second = (code for world, code in enumerate(_RAS) if world != across)
-    return geometry.to_codes(seq.affine, (first, second, _RAS[across]))
+    return geometry.to_codes(seq.affine, (first, second, (_TO_APEX if own_slices else _RAS)[across]))
 
 
 def _scaled(affine: Affine, scale: NDArray[np.float64]) -> Affine:
@@ -240,11 +273,6 @@ def _scaled(affine: Affine, scale: NDArray[np.float64]) -> Affine:
     out[:3, :3] = affine[:3, :3] * scale
     out[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((scale - 1) / 2)
     return out
-
-
-def _canonical(volume: NDArray[Scalar], seq: ImageSequence) -> NDArray[Scalar]:
-    turned = canonical_turn(seq).apply_zyx(volume)
-    return np.ascontiguousarray(turned, dtype=volume.dtype)
 
 
 def _volumes(seq: ImageSequence) -> NDArray[np.generic]:
@@ -279,9 +307,10 @@ def working_volume(
 
     A channel that is missing is 0 throughout, which is what a network that knows of it was trained with.
     """
-    first = next(channels[n] for n in names if n in channels)
-    grid = WorkingGrid.of(first, working)
-    steps = [grid.read(channels[n], s) if n in channels else None for n, s in zip(names, working.schemes, strict=True)]
+    seen = {n: trimmed(c) if working.trimmed else c for n, c in channels.items()}
+    first = next(n for n in names if n in channels)
+    grid = WorkingGrid.of(channels[first], working, seen[first])
+    steps = [grid.read(seen[n], s) if n in channels else None for n, s in zip(names, working.schemes, strict=True)]
     any_plane = next(s for s in steps if s is not None)
     planes = [np.zeros_like(any_plane) if s is None else s for s in steps]
     if working.position is not None:

@@ -11,8 +11,9 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq.geometry import Reorientation
+from napari_medseq.inference.options import Output
 from napari_medseq.inference.upright import Upright
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.turning import turned
 from tests.narrowing import some
 from tests.unit.training.small import CLASSIFIER, blob, model
@@ -56,11 +57,11 @@ def test_segment(folder: Path) -> None:
         seq.labels_like(np.zeros(seq.data.shape, np.uint8), name="k", label_names={}),
     )
     keep.data[2, 3, 4] = 7
-    outputs = ("labels", "probability", "uncertainty")
+    outputs: tuple[Output, ...] = ("labels", "probability", "uncertainty")
     expected = ms.segment(seq, net, outputs=outputs, region=region, keep=keep, steps=[1, 2], device="cpu")
     assert 0 < (np.asarray(expected.labels.data) > 0).mean() < 1
     for turn, stored in kinds(seq, ORDERS):
-        there = Upright(seq, turn)
+        there = Upright(seq, turn, {a: (0, turned(seq, turn).size(a)) for a in SPACE})
         found = ms.segment(
             stored, net, outputs=outputs, region=there.region(region), keep=turned(keep, turn),
             steps=there.steps([1, 2], there.axis("z")), device="cpu",
@@ -118,7 +119,7 @@ def test_propagate() -> None:
     labels = seq.labels_like(drawn, name="drawn", label_names={1: "thing"})
     expected = ms.propagate(seq, labels, annotated=[3], device="cpu")
     for turn, stored in kinds(seq, SOME):
-        there = Upright(seq, turn)
+        there = Upright(seq, turn, {a: (0, turned(seq, turn).size(a)) for a in SPACE})
         annotated = there.steps([3], there.axis("z"))
         found = ms.propagate(stored, turned(labels, turn), annotated=annotated, axis=stored.slice_axis, device="cpu")
         assert found.axis == stored.slice_axis
@@ -130,6 +131,42 @@ def test_propagate() -> None:
 def test_a_picture_and_an_image_of_unknown_orientation_stay_as_they_are() -> None:
     unknown = small().replace(oriented=False, affine=np.eye(4))
     picture = small().replace(data=np.zeros((4, 4)), axes=("y", "x"), affine=np.eye(4))
-    assert not Upright.of(unknown).is_turned
-    assert not Upright.of(picture).is_turned
+    assert Upright.of(unknown).is_plain
+    assert Upright.of(picture).is_plain
     assert Upright.of(unknown).there(unknown) is unknown
+
+
+def padded(seq: ImageSequence, value: float, pads: tuple[tuple[int, int], ...]) -> ImageSequence:
+    affine = seq.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ [pads[2][0], pads[1][0], pads[0][0]]
+    return seq.replace(data=np.pad(np.asarray(seq.data), pads, constant_values=value), affine=affine)
+
+
+def test_padding_changes_nothing_where_a_model_leaves_it_out(folder: Path) -> None:
+    net, classifier = (
+        model(folder / "trim", threshold=0.45, trimmed=True),
+        model(folder / "trimc", CLASSIFIER, trimmed=True),
+    )
+    seq, pads = small(), ((1, 2), (5, 0), (3, 9))
+    inner = tuple(slice(a, a + n) for (a, _), n in zip(pads, seq.data.shape, strict=True))
+    outputs: tuple[Output, ...] = ("labels", "probability")
+    expected, answer = ms.segment(seq, net, outputs=outputs, device="cpu"), ms.classify(seq, classifier, device="cpu")
+    turn = ORDERS[29]
+    for value in (0.0, -1024.0, np.nan):
+        for stored in (padded(seq, value, pads), turned(padded(seq, value, pads), turn)):
+            back = turn.inverse if stored.data.shape != padded(seq, value, pads).data.shape else Reorientation()
+            found = ms.segment(stored, net, outputs=outputs, device="cpu")
+            for name in outputs:
+                whole = np.asarray(turned(some(getattr(found, name)), back).data)
+                assert np.array_equal(whole[inner], some(getattr(expected, name)).data)
+                assert whole.sum(dtype=float) == pytest.approx(whole[inner].sum(dtype=float))
+            said = ms.classify(stored, classifier, device="cpu")
+            assert said.probabilities == answer.probabilities
+            assert sorted(said.per_step[:, 0])[3:] == sorted(answer.per_step[:, 0])
+            assert len(said.per_step) == len(said.attention) == 7
+    keep = padded(seq, 0, pads).labels_like(np.zeros((7, 21, 24), np.uint8), name="keep", label_names={})
+    keep.data[0, 0, 0] = 3
+    found = ms.segment(padded(seq, 0, pads), net, keep=keep, steps=[0, 1], device="cpu")
+    assert found.labels.data[0, 0, 0] == 3
+    assert not found.labels.data[2:].any()
+    assert np.array_equal(found.labels.data[1][inner[1:]], expected.labels.data[0])

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
+from napari_medseq.geometry import to_codes
 from napari_medseq.inference.working import FARTHEST, Scheme, Working, WorkingGrid, grey_channels, working_volume
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.turning import turned
 
 SIGNS = st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
 ORDER = st.permutations([0, 1, 2])
@@ -149,3 +151,48 @@ def test_a_picture_is_one_step() -> None:
     assert volume.shape == (1, 1, 5, 7)
     assert grid.back(volume[0], labels=False).shape == (5, 7)
     assert ms.ImageSequence is ImageSequence
+
+
+def stack(codes: tuple[str, str, str]) -> ImageSequence:
+    """Slices of 8 mm in house orientation whose columns, rows and slices run towards these directions of the body."""
+    world = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for k, (code, step) in enumerate(zip(codes, (1.4, 1.5, 8.0), strict=True)):
+        axis, sign = world[code]
+        affine[axis, k] = sign * step
+    seq = ImageSequence(np.arange(3 * 5 * 4).reshape(3, 5, 4), ("z", "y", "x"), affine)
+    return turned(seq, to_codes(affine))
+
+
+@pytest.mark.parametrize("codes", [("L", "P", "S"), ("P", "I", "L"), ("L", "I", "A")])
+def test_own_slices_are_planes_in_whichever_direction_they_lie(codes: tuple[str, str, str]) -> None:
+    seq = stack(codes)
+    grid = WorkingGrid.of(seq, Working(own_slices=True))
+    # as they would be seen without orientation: the slices in their order, rows and columns as RAS+ of an axial image has them
+    expected = np.arange(3 * 5 * 4).reshape(3, 5, 4)[:, ::-1, ::-1]
+    assert grid.size == (4, 5, 3)
+    assert np.array_equal(grid.read_labels(seq), expected)
+    assert np.array_equal(grid.back(expected, labels=True), seq.data)
+    assert np.allclose(np.linalg.norm(grid.affine[:3, :3], axis=0), (1.4, 1.5, 8.0))
+
+
+def test_padding_is_left_out_of_a_working_volume_and_comes_back_empty() -> None:
+    seq = image((4, 9, 8))
+    working = Working(trimmed=True, focus=(None, 6, 4), spacing_mm=(None, 1.0, 1.0), schemes=(Scheme(),))
+    expected, grid = working_volume({"image": seq}, ["image"], working)
+    affine = seq.affine.copy()
+    affine[:3, 3] -= (2, 0, 1)
+    for value in (0.0, -1024.0, np.nan):
+        data = np.pad(np.asarray(seq.data), ((1, 0), (0, 7), (2, 3)), constant_values=value)
+        found, wider = working_volume({"image": seq.replace(data=data, affine=affine)}, ["image"], working)
+        assert np.array_equal(found, expected)
+        ones = np.ones(expected.shape[1:], np.int64)
+        back = wider.back(ones, labels=True)
+        assert back.shape == data.shape
+        assert np.array_equal(back[1:, :9, 2:10], grid.back(ones, labels=True))
+        assert back.sum() == grid.back(ones, labels=True).sum()
+    untrimmed, _ = working_volume(
+        {"image": seq.replace(data=data, affine=affine)}, ["image"], Working(focus=(None, 6, 4))
+    )
+    assert not np.array_equal(untrimmed, expected)

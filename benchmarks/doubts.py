@@ -1,0 +1,207 @@
+"""When the models that ship doubt their own answers: on images of their kind, and on others.
+
+    python benchmarks/doubts.py measure [--only hippocampus …]   # what is missing; about three processor minutes
+    python benchmarks/doubts.py write                            # the thresholds into the bundles
+    python benchmarks/doubts.py table                            # with the thresholds that are there
+
+A model's threshold is `MARGIN` times the largest share of expected wrong voxels (`inference/doubts.py`) of all images that it is set on,
+and its field of view goes `WIDER` times beyond theirs. The others of its kind are for judging. What is measured is kept in
+``docs/benchmarks/doubts.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import hippocampus
+import left_ventricle_paired
+import napari_medseq as ms
+import shifts
+from napari_medseq import files
+from napari_medseq.inference.doubts import Doubt
+from napari_medseq.volumes.trimming import trimmed
+
+OUT = shifts.OUT.with_name("doubts.json")
+BUNDLES = shifts.HERE.parent / "src" / "napari_medseq" / "bundles"
+MARGIN, WIDER = 1.25, 1.3
+OTHERS = 4  # images of each other kind
+PATTERNS = {
+    "hippocampus": "hippocampus/images/*.nii.gz",
+    "cine of ACDC": "cardiac-acdc/patient*/E[DS].nii.gz",
+    "cine of Sunnybrook": "cardiac-sunnybrook/SC-*/E[DS].nii.gz",
+    "T1 of a head": "brain-tumor-progression/sub-*/*/*_T1post.nii.gz",
+    "FLAIR of a head": "glioma-flair/TCGA_*/FLAIR.nii.gz",
+    "CT of a nodule": "lung-nodules/LIDC-*/nodule-*/CT.nii.gz",
+    "CT of a limb": "sarcoma/nifti/STS_*/CT_image.nii.gz",
+    "T1 of a limb": "sarcoma/nifti/STS_*/MR_T1_image.nii.gz",
+}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A model whose answers are doubted, and what of.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Of `PATTERNS`, those that are its own.
+    share, field, always_there : bool
+        What is looked at: the share of expected wrong voxels, the field of view, whether it finds anything.
+    slow : tuple of str
+        Kinds of which one image suffices, because each takes long.
+    """
+
+    kinds: tuple[str, ...]
+    share: bool
+    field: bool
+    always_there: bool
+    slow: tuple[str, ...] = ()
+
+
+WATCHED = {
+    "hippocampus": Watched(
+        ("hippocampus",), True, True, True, ("T1 of a head", "FLAIR of a head", "cine of ACDC", "cine of Sunnybrook")
+    ),
+    "left-ventricle": Watched(("cine of ACDC", "cine of Sunnybrook"), True, False, True),
+    "brain-tumor": Watched(("T1 of a head",), False, True, False),
+}
+
+
+def paths(kind: str) -> list[Path]:
+    return sorted(shifts.DATA.glob(PATTERNS[kind]))
+
+
+def judges(model: str) -> set[str]:
+    """Patients that no threshold is set on."""
+    if model == "hippocampus":
+        return set(hippocampus.patients()[1])
+    return {p.name for p in left_ventricle_paired.judges()} if model == "left-ventricle" else set()
+
+
+def patient(path: Path, kind: str) -> str:
+    return path.name.removesuffix(".nii.gz") if kind == "hippocampus" else path.relative_to(shifts.DATA).parts[1]
+
+
+def measured(path: Path, model: ms.Model) -> dict[str, float]:
+    """Expected wrong voxels, labelled voxels and field of view of one image."""
+    image = ms.read(path, kind="image")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answer = ms.segment(image, model, outputs=("labels", "probability"), device="cpu", force=True)
+    assert answer.probability is not None
+    p = answer.probability.volume_zyx()
+    seen = trimmed(image)
+    sides = [seen.size(a) * seen.spacing[a] for a in "zyx" if a != seen.slice_axis]
+    labelled = int(np.count_nonzero(answer.labels.volume_zyx()))
+    return {"wrong": float(np.minimum(p, 1 - p).sum()), "labelled": labelled, "field_mm": max(sides)}
+
+
+def spread(found: list[Path], most: int) -> list[Path]:
+    return [found[int(k)] for k in np.linspace(0, len(found) - 1, min(most, len(found)))]
+
+
+def measure(names: Iterable[str], found: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
+    for name in names:
+        watched, model = WATCHED[name], ms.load_model(name)
+        for kind in PATTERNS:
+            most = len(paths(kind)) if kind in watched.kinds else 1 if kind in watched.slow else OTHERS
+            of_kind = found.setdefault(name, {}).setdefault(kind, {})
+            for path in spread(paths(kind), most):
+                key = path.relative_to(shifts.DATA).as_posix()
+                if key not in of_kind:
+                    of_kind[key] = measured(path, model)
+            files.write_json(OUT, found)
+            print(f"  {name}: {kind}", file=sys.stderr, flush=True)
+
+
+def thresholds(name: str, found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Doubt:
+    """Set on the images of its kind that are not for judging."""
+    watched, left_out = WATCHED[name], judges(name)
+    own = [
+        row
+        for kind in watched.kinds
+        for key, row in found[kind].items()
+        if patient(shifts.DATA / key, kind) not in left_out
+    ]
+    shares = [r["wrong"] / r["labelled"] for r in own if r["labelled"]]
+    fields = [r["field_mm"] for r in own]
+    return Doubt(
+        above=float(np.ceil(100 * MARGIN * max(shares)) / 100) if watched.share else None,
+        field_mm=(float(np.floor(min(fields) / WIDER)), float(np.ceil(max(fields) * WIDER))) if watched.field else None,
+        always_there=watched.always_there,
+    )
+
+
+def doubted(name: str, key: str, row: Mapping[str, float], doubt: Doubt) -> bool:
+    """Whether the model would doubt this answer."""
+    image = trimmed(ms.read(shifts.DATA / key, kind="image")[0])
+    return bool(doubt.of_field(image, name) or doubt.of(row["wrong"], int(row["labelled"]), key, name))
+
+
+def table(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]) -> str:
+    lines = [
+        "| model | images | n | expected wrong, as a share of the labelled voxels | doubted |",
+        "| --- | --- | ---: | --- | ---: |",
+    ]
+    for name, kinds in found.items():
+        doubt = Doubt.model_validate(ms.load_model(name).inference["doubt"])
+        left_out = judges(name)
+        for kind, rows in sorted(kinds.items(), key=lambda item: item[0] not in WATCHED[name].kinds):
+            own = kind in WATCHED[name].kinds
+            parts = {"": rows}
+            if own and left_out:
+                of_judges = {k: r for k, r in rows.items() if patient(shifts.DATA / k, kind) in left_out}
+                parts = {
+                    ", the threshold set on them": {k: r for k, r in rows.items() if k not in of_judges},
+                    ", judges": of_judges,
+                }
+            for word, part in parts.items():
+                if not part:
+                    continue
+                shares = [r["wrong"] / r["labelled"] if r["labelled"] else np.inf for r in part.values()]
+                told = sum(doubted(name, k, r, doubt) for k, r in part.items())
+                span = " to ".join("nothing found" if np.isinf(v) else f"{v:.2f}" for v in (min(shares), max(shares)))
+                lines.append(
+                    f"| {name} | {'**its own**: ' if own else ''}{kind}{word} | {len(part)} | {span} | {told} |"
+                )
+    return "\n".join(lines)
+
+
+def write(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]) -> None:
+    for name, kinds in found.items():
+        path = BUNDLES / name / "configs" / "inference.json"
+        config = json.loads(path.read_text())
+        doubt = thresholds(name, kinds)
+        config["inference"]["doubt"] = json.loads(doubt.model_dump_json())
+        path.write_text(json.dumps(config, indent=2) + "\n")
+        print(name, doubt)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=("measure", "write", "table"))
+    parser.add_argument("--only", nargs="*", choices=WATCHED, default=list(WATCHED))
+    args = parser.parse_args()
+    if not shifts.DATA.is_dir():
+        raise SystemExit(f"{shifts.DATA} is not there; set MEDSEQ_DATA.")
+    torch.set_num_threads(1)
+    found = json.loads(OUT.read_text()) if OUT.exists() else {}
+    if args.part == "measure":
+        measure(args.only, found)
+    elif args.part == "write":
+        write(found)
+    else:
+        print(table({n: found[n] for n in args.only if n in found}))
+
+
+if __name__ == "__main__":
+    main()
