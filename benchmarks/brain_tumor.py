@@ -48,13 +48,15 @@ SEGMENTATION: dict[str, Any] = {
         "hidden": 48,
         "ahead": 3,
     },
-    "inference": InferenceSettings(pixel_mm=0.86, mirror=True, min_volume_mm3=40.0, min_mean_probability=0.75),
+    "inference": InferenceSettings(
+        pixel_mm=0.86, mirror=True, min_volume_mm3=40.0, min_mean_probability=0.75, trimmed="planes"
+    ),
     "classes": {1: "enhancing tumour"},
 }
 SLICES: dict[str, Any] = {
     "task": "classification",
     "network": {"_target_": "SequenceClassifier", "widths": [16, 32, 64, 96], "neighbours": 1, "hidden": 48},
-    "inference": InferenceSettings(pixel_mm=0.86),
+    "inference": InferenceSettings(pixel_mm=0.86, trimmed="planes"),
     "classes": {0: "tumour"},
 }
 # outlines of thin rims are learned from windows that are not bent and blurred too far

@@ -214,8 +214,8 @@ def ranked(found: NDArray[np.floating], truth: ms.ImageSequence) -> float:
 SHORT = (shift_images.SHORT_AXIS,)
 AUC = "AUC of slices"
 JUDGED = {
-    "hippocampus": Judged("hippocampus", hippocampi, segmented, dice, unseen=True, patients=20),
-    "left-ventricle": Judged("left-ventricle", hearts, segmented, dice, unseen=True, patients=12, shifts=SHORT),
+    "hippocampus": Judged("hippocampus", hippocampi, segmented, dice, unseen=True, patients=12),
+    "left-ventricle": Judged("left-ventricle", hearts, segmented, dice, unseen=True, patients=10, shifts=SHORT),
     "sarcoma": Judged("sarcoma", sarcomas, segmented, dice, unseen=False, patients=5, scaled=False, turns=1),
     "lung-nodule": Judged("lung-nodule", nodules, segmented, dice, unseen=False, patients=6, scaled=False, padding=False, turns=1),
     "propagate, hippocampus": Judged(

@@ -4,6 +4,7 @@
     python benchmarks/shipped_networks.py WEIGHTS # left-ventricle and lung-nodule
     python benchmarks/cardiac.py shipped          # once the left-ventricle is in place; then ship.py again, for its card
     python benchmarks/ship.py WEIGHTS [--only hippocampus …] [--out src/napari_medseq/bundles]
+    python benchmarks/doubts.py measure           # then write: from where on an answer is doubted
 
 WEIGHTS holds, for each model, ``<name>-…all.pt`` (trained on all patients: what ships), ``<name>-…fold0.pt`` (trained without the
 patients that judge), and the names of these patients, in ``<name>-fold0.json`` or ``b_results.jsonl``. The network that did not see them

@@ -62,7 +62,7 @@ class Doubt(Settings):
         low, high = self.field_mm
         if low <= side <= high:
             return None
-        return f"{seen.name}: its slices are {side:.0f} mm wide; the images that {model} knows are {low:.0f} to {high:.0f} mm wide. {_CHECK}"
+        return f"{seen.name}: its slices are {side:.0f} mm wide; those that {model} knows are {low:.0f} to {high:.0f} mm wide. {_CHECK}"
 
     def of(self, wrong: float, labelled: int, image: str, model: str) -> str | None:
         """The doubt of an answer, in words; None where there is none.

@@ -18,6 +18,7 @@ from napari_medseq.geometry import Reorientation
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.unread import UnreadVoxels
 from napari_medseq.volumes.part import part_of
 from napari_medseq.volumes.trimming import inner_box, placed_back
 from napari_medseq.volumes.turning import turned
@@ -32,7 +33,7 @@ class Upright:
     image : ImageSequence
         As it was given.
     turn : Reorientation
-        To the package's orientation; none for a picture, or where the orientation is unknown.
+        To the package's orientation; none for a picture, where the orientation is unknown, or for what a reader left in its file.
     box : dict of str to (int, int)
         The part of the turned image that is looked at, for each axis of space.
     """
@@ -44,8 +45,11 @@ class Upright:
     @classmethod
     def of(cls, image: ImageSequence, *, trimmed: bool | Literal["planes"] = False) -> Upright:
         """The turn of an image, to the part of it that is no padding if it is to be `trimmed` (see `InferenceSettings`)."""
-        lies = image.oriented and "z" in image.axes
-        turn = geometry.to_codes(image.affine) if lies else Reorientation()
+        left_in_file = isinstance(
+            image.data, UnreadVoxels
+        )  # by a reader, which turned it; to turn it again would read all of it
+        turns = image.oriented and "z" in image.axes and not left_in_file
+        turn = geometry.to_codes(image.affine) if turns else Reorientation()
         whole = _turned(image, turn)
         if not trimmed:
             return cls(image, turn, {a: (0, whole.size(a)) for a in SPACE if a in whole.axes})

@@ -17,23 +17,15 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
 from napari_medseq.inference import devices, slabs
 from napari_medseq.inference.slab_steps import SlabSettings, folded, labels_of_steps, probabilities_of_steps, starts
-from napari_medseq.models import Model, ModelInfo
-from napari_medseq.models.plain import Plain
+from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
+from tests.unit.training import small
 from tests.unit.training.small import blob
 
 
 @pytest.fixture
 def slab() -> Model:
-    torch.manual_seed(0)
-    network = SlabUNet(channels=1, classes=2, widths=(4, 8), strides=((1, 2, 2),)).eval()
-    info = ModelInfo(name="slab", version="0", task="segmentation", modality="MR", classes={1: "lesion"})
-    inference: dict[str, Plain] = {
-        "kind": "slab",
-        "window": [4, 32, 32],
-        "working": {"axis": "z", "spacing_mm": [5.0, 0.9, 0.9]},
-    }
-    return Model(info, network, inference, {})
+    return small.slab()
 
 
 def test_a_slab_network_that_learned_since_is_folded_anew() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_medseq.models import Model, bundle, load_model, networks
+from napari_medseq.models import Model, ModelInfo, bundle, load_model, networks
+from napari_medseq.models.plain import Plain
+from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.sequence import ImageSequence, affine_from
 
 UNET: dict[str, Any] = {"_target_": "RecurrentUNet", "widths": [4, 8, 8], "rnn_levels": [1, 2], "hidden": 4, "ahead": 2}
@@ -47,6 +49,19 @@ def model(folder: Path, network: dict[str, Any] = UNET, **inference: Any) -> Mod
         "sequence_axis": inference.get("along", "slices"),
     }
     return written(folder, facts, network, inference, net)
+
+
+def slab() -> Model:
+    """An untrained slab network."""
+    torch.manual_seed(0)
+    network = SlabUNet(channels=1, classes=2, widths=(4, 8), strides=((1, 2, 2),)).eval()
+    info = ModelInfo(name="slab", version="0", task="segmentation", modality="MR", classes={1: "lesion"})
+    inference: dict[str, Plain] = {
+        "kind": "slab",
+        "window": [4, 32, 32],
+        "working": {"axis": "z", "spacing_mm": [5.0, 0.9, 0.9]},
+    }
+    return Model(info, network, inference, {})
 
 
 def written(
