@@ -32,15 +32,15 @@ class Shift:
         Of an image, its truth and a generator of random numbers; the answer is judged on the grid of the new truth.
     scaled : bool
         It changes what a value means, so it is only for models that scale each image by itself.
-    padding : bool
-        It is also done with models that look at padding, as all did before.
+    mended : bool
+        It is also done with the models as they were run before.
     """
 
     name: str
     group: str
     change: Callable[[ImageSequence, ImageSequence, np.random.Generator], Pair]
     scaled: bool = False
-    padding: bool = False
+    mended: bool = False
 
 
 # -- layout ----------------------------------------------------------------------------------------------------------
@@ -330,11 +330,11 @@ SHIFTS = (
     Shift("values × 100", "must not matter", of_values(lambda v, _: v * np.float32(100)), scaled=True),
     Shift("values + 1000", "must not matter", of_values(lambda v, _: v + np.float32(1000)), scaled=True),
     Shift("all values negative", "must not matter", of_values(lambda v, _: v - np.float32(2 * np.abs(v).max() + 1)), scaled=True),
-    Shift("a border of the least value", "must not matter", padded(None), padding=True),
-    Shift("a border of the least value, on two sides", "must not matter", padded(None, (0.0, 0.4)), padding=True),
-    Shift("a border of −1024", "must not matter", padded(-1024), padding=True),
-    Shift("a border of NaN", "must not matter", padded(float("nan")), padding=True),
-    Shift("two empty slices at each end", "must not matter", padded(None, (0.0, 0.0), slices=2), padding=True),
+    Shift("a border of the least value", "must not matter", padded(None), mended=True),
+    Shift("a border of the least value, on two sides", "must not matter", padded(None, (0.0, 0.4)), mended=True),
+    Shift("a border of −1024", "must not matter", padded(-1024), mended=True),
+    Shift("a border of NaN", "must not matter", padded(float("nan")), mended=True),
+    Shift("two empty slices at each end", "must not matter", padded(None, (0.0, 0.0), slices=2), mended=True),
     Shift("oblique by 20°", "grid", with_affine(rotation(20, (1, 1, 0)))),
     Shift("oblique by 40°", "grid", with_affine(rotation(40, (1, 1, 0)))),
     Shift("pixels × 0.5", "grid", resampled(0.5, 1)),
@@ -367,4 +367,4 @@ SHIFTS = (
     Shift("five voxels 100 times too bright", "noise", of_values(_spikes)),
 )  # fmt: skip
 #: for hearts alone
-SHORT_AXIS = Shift("lying as a scanner's short-axis stack", "grid", short_axis)
+SHORT_AXIS = Shift("lying as a scanner's short-axis stack", "grid", short_axis, mended=True)

@@ -39,7 +39,7 @@ from shift_images import Shift
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data"))
 OUT = HERE.parent / "docs" / "benchmarks" / "shifts.json"
-PLAIN, TURNED, BEFORE = "as it is", "47 other orders of axes, the worst", ", looked at"
+PLAIN, TURNED, BEFORE = "as it is", "47 other orders of axes, the worst", ", before it was mended"
 SAME = 0.002  # a voxel or two at the border, by rounding
 #: what `inference/doubts.py` says
 DOUBT = re.compile("much less sure|found nothing")
@@ -76,8 +76,8 @@ class Judged:
         What the score is.
     scaled : bool
         Whether each image is scaled by itself.
-    padding : bool
-        Whether the model leaves padding out.
+    mended : bool
+        Whether the model is run otherwise than before these shifts were looked at.
     turns : int
         Patients whose images are turned in all ways.
     shifts : tuple of Shift
@@ -92,7 +92,7 @@ class Judged:
     patients: int
     measure: str = "Dice"
     scaled: bool = True
-    padding: bool = True
+    mended: bool = True
     turns: int = 2
     shifts: tuple[Shift, ...] = ()
 
@@ -217,12 +217,12 @@ JUDGED = {
     "hippocampus": Judged("hippocampus", hippocampi, segmented, dice, unseen=True, patients=12),
     "left-ventricle": Judged("left-ventricle", hearts, segmented, dice, unseen=True, patients=10, shifts=SHORT),
     "sarcoma": Judged("sarcoma", sarcomas, segmented, dice, unseen=False, patients=5, scaled=False, turns=1),
-    "lung-nodule": Judged("lung-nodule", nodules, segmented, dice, unseen=False, patients=6, scaled=False, padding=False, turns=1),
+    "lung-nodule": Judged("lung-nodule", nodules, segmented, dice, unseen=False, patients=6, scaled=False, mended=False, turns=1),
     "propagate, hippocampus": Judged(
-        "propagate", painted("hippocampus"), carried, dice_beyond, unseen=True, patients=6, padding=False, turns=1
+        "propagate", painted("hippocampus"), carried, dice_beyond, unseen=True, patients=6, mended=False, turns=1
     ),
     "propagate, hearts": Judged(
-        "propagate", painted("acdc"), carried, dice_beyond, unseen=True, patients=4, padding=False, turns=1, shifts=SHORT
+        "propagate", painted("acdc"), carried, dice_beyond, unseen=True, patients=4, mended=False, turns=1, shifts=SHORT
     ),
     "brain-tumor-slices": Judged(
         "brain-tumor-slices", brains, classified, ranked, unseen=False, patients=4, measure=AUC, turns=1
@@ -263,11 +263,11 @@ def in_all_orders(judged: Judged, case: Case, model: ms.Model) -> list[float]:
     return max(found, key=lambda f: abs(f[0] - own[0]))
 
 
-def looking_at_padding(model: ms.Model) -> ms.Model:
-    """The model as it was run before padding was left out."""
+def unmended(model: ms.Model) -> ms.Model:
+    """The model as it was run before padding was left out and slices were taken as they were acquired."""
     inference = dict(model.inference)
     if isinstance(working := inference.get("working"), dict):
-        inference["working"] = {**working, "trimmed": False}
+        inference["working"] = {**working, "trimmed": False, "own_slices": False}
     elif "trimmed" in inference:
         inference["trimmed"] = False
     return replace(model, inference=inference)
@@ -285,8 +285,8 @@ def measure(name: str, patients: int, of_model: Scores, keep: Callable[[], None]
         for shift in shifts_of(judged):
             if shift.name not in of_patient:
                 of_patient[shift.name] = score(judged, changed(case, shift), model)
-            if shift.padding and judged.padding and shift.name + BEFORE not in of_patient:
-                of_patient[shift.name + BEFORE] = score(judged, changed(case, shift), looking_at_padding(model))
+            if shift.mended and judged.mended and shift.name + BEFORE not in of_patient:
+                of_patient[shift.name + BEFORE] = score(judged, changed(case, shift), unmended(model))
         if TURNED not in of_patient and number < judged.turns:
             of_patient[TURNED] = in_all_orders(judged, case, model)
         keep()
@@ -314,14 +314,14 @@ def table(name: str, of_model: Scores) -> str:
         f"**{name}**: {judged.measure}, {len(plain)} patients {seen}. As the images are: {intervals.bootstrap(plain[:, 0])}, "
         f"doubted in {int(plain[:, 1].sum())}.",
         "",
-        f"| shift | n | {judged.measure} | minus that of the image as it is, paired by patient (95 %) | worst | doubted |",
-        "| --- | ---: | ---: | --- | ---: | ---: |",
+        f"| kind | shift | n | {judged.measure} | minus that of the image as it is, paired by patient (95 %) | worst | doubted |",
+        "| --- | --- | ---: | ---: | --- | ---: | ---: |",
     ]
-    for shift in [Shift(TURNED, "", shift_images.SHIFTS[0].change), *shifts_of(judged)]:
+    for shift in [replace(shift_images.SHIFTS[0], name=TURNED), *shifts_of(judged)]:
         for key in (shift.name, shift.name + BEFORE):
             rows = np.array([(*p[key], *p[PLAIN]) for p in of_model.values() if key in p])
             if rows.size:
-                lines.append(_line(key, rows))
+                lines.append(_line(f"{shift.group} | {key}", rows))
     return "\n".join(lines)
 
 
