@@ -14,7 +14,10 @@ import pandas as pd
 import pytest
 
 import napari_medseq as ms
+from napari_medseq.errors import MedseqWarning
+from napari_medseq.geometry import to_codes
 from napari_medseq.models import bundle
+from napari_medseq.volumes.turning import turned
 from tests.narrowing import some
 from tests.realdata import DATA, needs_real_data
 
@@ -45,7 +48,7 @@ def test_bundles_are_small_clean_and_carded(name: str, task: str) -> None:
         ("sarcoma", ("CT", "PET", "MR"), "CC-BY-3.0"),
     ],
 )
-def test_slab_bundles_are_small_carded_and_label_images_of_other_sizes(
+def test_slab_bundles_are_small_carded_and_label_images_of_other_sizes_with_doubt(
     name: str, channels: tuple[str, ...], licence: str
 ) -> None:
     model = ms.load_model(name)
@@ -58,9 +61,45 @@ def test_slab_bundles_are_small_carded_and_label_images_of_other_sizes(
     assert model.info.channels == channels
     values = np.random.default_rng(0).normal(100, 20, (7, 41, 37)).astype(np.float32)
     image = ms.ImageSequence(values, ("z", "y", "x"), np.diag([1.5, 1.2, 3.0, 1.0]))
-    labels = ms.segment(image if channels == ("image",) else {channels[1]: image}, model).labels
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        labels = ms.segment(image if channels == ("image",) else {channels[1]: image}, model).labels
+    doubts = [str(w.message) for w in told if "Check that modality" in str(w.message)]
+    assert doubts == list(labels.warnings)
+    assert bool(doubts) == ("doubt" in model.inference)  # it is noise
     assert labels.same_grid(image)
     assert labels.label_names == model.info.classes
+
+
+@pytest.mark.parametrize(("name", "size"), [("left-ventricle", (10, 60, 60)), ("brain-tumor", (4, 60, 60))])
+def test_padding_changes_nothing_of_what_the_models_that_ship_say(name: str, size: tuple[int, int, int]) -> None:
+    values = np.random.default_rng(0).normal(100, 20, size).astype(np.float32)
+    image = ms.ImageSequence(values, ("z", "y", "x"), np.diag([-1.5, -1.5, 8.0, 1.0]), modality="MR")
+    wide = image.replace(data=np.pad(values, ((0, 0), (9, 2), (0, 7)), constant_values=-1024))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MedseqWarning)
+        found, plain = (ms.segment(i, name, outputs=("labels", "probability"), device="cpu") for i in (wide, image))
+    inside = np.asarray(some(found.probability).data)[:, 9:69, :60]
+    assert np.array_equal(inside, some(plain.probability).data)
+    assert np.array_equal(np.asarray(found.labels.data)[:, 9:69, :60], plain.labels.data)
+
+
+@needs_real_data
+def test_a_heart_as_a_scanner_stores_it_is_found() -> None:
+    """Short-axis slices lie obliquely: nearest to another axis of the body than those of the files of the training set."""
+    folder = some(DATA) / "cardiac-acdc" / "patient008"
+    image = ms.read(folder / "ED.nii.gz", kind="image")[0]
+    truth = ms.read(folder / "ED_labels.nii.gz", kind="labels")[0].volume_zyx() == 3
+    columns, rows, slices = (0.62, 0.74, -0.26), (-0.33, -0.05, -0.94), (-0.71, 0.67, 0.2)  # LPS+; slices to the base
+    affine = np.eye(4)
+    for k, direction in enumerate((columns, rows, slices)):
+        affine[:3, k] = (
+            np.array(direction) * (-1, -1, 1) / np.linalg.norm(direction) * tuple(image.spacing.values())[2 - k]
+        )
+    stored = image.replace(data=image.volume_zyx()[::-1], affine=affine)
+    found = ms.segment(turned(stored, to_codes(affine)), "left-ventricle", device="cpu").labels
+    there = turned(stored.replace(data=truth[::-1]), to_codes(affine)).volume_zyx()
+    assert 2 * (found.volume_zyx() & there).sum() / (found.volume_zyx().sum() + there.sum()) > 0.9
 
 
 @needs_real_data
