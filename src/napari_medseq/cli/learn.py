@@ -13,6 +13,13 @@ from napari_medseq.errors import SettingsError
 
 def add(commands: common.Commands) -> None:
     """Add the commands models, train, check and teach."""
+    _add_models(commands)
+    _add_train(commands)
+    _add_check(commands)
+    _add_teach(commands)
+
+
+def _add_models(commands: common.Commands) -> None:
     models = common.add_command(commands, "models", "list, show, add, verify and remove models")
     models.add_argument(
         "action",
@@ -31,6 +38,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(models)
     models.set_defaults(run=_models, usage=models.error)
 
+
+def _add_train(commands: common.Commands) -> None:
     train = common.add_command(
         commands, "train", "train a model and write its bundle; an interrupted training continues where it stopped"
     )
@@ -65,6 +74,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(train)
     train.set_defaults(run=_train)
 
+
+def _add_check(commands: common.Commands) -> None:
     check = common.add_command(
         commands, "check", "say what a training would use of a folder of data, and every doubt about it"
     )
@@ -92,6 +103,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(check)
     check.set_defaults(run=_check)
 
+
+def _add_teach(commands: common.Commands) -> None:
     teach = common.add_command(commands, "teach", "train a model on one image of which a few slices are labelled")
     teach.add_argument("image", help="an image file or the folder of a series")
     teach.add_argument(

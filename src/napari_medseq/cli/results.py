@@ -21,6 +21,12 @@ _MEASURES = {"volume": "volume_ml", "diameter": "longest_mm", "change": "change_
 
 def add(commands: common.Commands) -> None:
     """Add the commands table, retest and dicom."""
+    _add_table(commands)
+    _add_retest(commands)
+    _add_dicom(commands)
+
+
+def _add_table(commands: common.Commands) -> None:
     table = common.add_command(
         commands,
         "table",
@@ -44,6 +50,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(table)
     table.set_defaults(run=_table)
 
+
+def _add_retest(commands: common.Commands) -> None:
     retest = common.add_command(
         commands,
         "retest",
@@ -74,6 +82,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(retest)
     retest.set_defaults(run=_retest, usage=retest.error)
 
+
+def _add_dicom(commands: common.Commands) -> None:
     dicom = common.add_command(
         commands, "dicom", "write a result as DICOM: segmentations, structured reports (TID 1500) and structure sets"
     )

@@ -15,6 +15,8 @@ from napari_medseq.io.files import PICTURES, collect, looks_like_image, walk
 from napari_medseq.io.sessions import scans_date
 from napari_medseq.io.visit_order import is_visit_name, natural
 
+#: A folder with this file holds results, whose masks are no part of the study that they were made from.
+_RECORD = "run.json"
 SESSION = re.compile(r"^ses-[A-Za-z0-9+._-]+$", re.IGNORECASE)
 _SUBJECT = re.compile(r"^sub-[A-Za-z0-9+._-]+$", re.IGNORECASE)
 _IN_NAME = re.compile(r"(?:^|_)(ses-[A-Za-z0-9]+)(?:_|$)", re.IGNORECASE)
@@ -91,7 +93,7 @@ def opened_folder(root: Path, notes: list[str]) -> Path:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Folders in a folder, in natural order; an archive counts as the folder that it holds."""
+    """Folders in a folder, in natural order, without results; an archive counts as the folder that it holds."""
     out: list[tuple[str, Path]] = []
     try:
         entries = list(root.iterdir())
@@ -103,7 +105,8 @@ def _folders(root: Path) -> list[Path]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            out.append((path.name, path))
+            if not (path / _RECORD).is_file():
+                out.append((path.name, path))
         elif path.is_file() and archives.is_archive(path):
             try:
                 out.append((path.name, archives.unpacked(path)[0]))

@@ -141,6 +141,8 @@ def chosen_rows(lesions: pd.DataFrame, text: str) -> pd.DataFrame:
             keep &= _compared(lesions, name, sign, number)
         elif word.isdecimal():
             keep &= (lesions["lesion"] == int(word)).to_numpy(bool)
+        elif any(sign in word for sign in "<>="):
+            raise SettingsError(f"{word!r} is no comparison; write for example volume>0.5.")
         else:
             matches = [
                 lesions[c].astype(str).str.contains(word, case=False, regex=False) for c in _TEXT if c in lesions

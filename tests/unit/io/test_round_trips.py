@@ -156,3 +156,19 @@ def test_a_lesions_tracking_uid_is_the_same_at_every_visit(tmp_path: Path) -> No
         assert np.array_equal(np.asarray(back.data) > 0, lesions > 0)
         assert np.allclose(back.affine, seq.affine, atol=1e-4)
     assert uids[0]["seven"] == uids[1]["seven"] != uids[1]["three"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'space: left-posterior-superior\nspace directions: (500,0,0) (0,500,0) (0,0,1000)\nspace units: "um" "um" "um"',
+        'spacings: 0.05 0.05 0.1\nunits: "cm" "cm" "cm"',
+        'spacings: 0.5 0.5 1\nunits: "mm" "mm" "mm"',
+        "spacings: 0.5 0.5 1",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.ReadWarning")
+def test_nrrd_in_other_units_is_in_millimetres(tmp_path: Path, lines: str) -> None:
+    header = f"NRRD0005\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n{lines}\n\n"
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(8))
+    assert ms.read(tmp_path / "a.nrrd")[0].spacing == pytest.approx({"x": 0.5, "y": 0.5, "z": 1.0})

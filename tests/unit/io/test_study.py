@@ -263,3 +263,12 @@ def test_a_video_or_tiff_beside_scans_is_named(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "photo.tif", np.zeros((4, 5), np.uint8))
     with pytest.warns(ReadWarning, match=r"1 TIFF or video file.*photo\.tif"):
         assert [s.name for s in ms.read(tmp_path)] == ["t1"]
+
+
+def test_results_in_the_folder_of_a_study_are_no_visit(tmp_path: Path) -> None:
+    for day in ("2020-01-31", "2020-05-04"):
+        _visit(tmp_path / day)
+        _nifti(tmp_path / "result" / f"ses-{day.replace('-', '')}" / "sub-1_T1post_lesions.nii.gz")
+    (tmp_path / "result" / "run.json").write_text("{}")
+    expected = [(date(2020, 1, 31), IMAGES, LABELS), (date(2020, 5, 4), IMAGES, LABELS)]
+    assert _summary(ms.read_study(tmp_path)) == expected

@@ -297,3 +297,11 @@ def test_colours_of_sixteen_bits_are_kept_or_refused(tmp_path: Path) -> None:
         (again,) = ms.read(ms.write(seq, tmp_path / f"a{ending}"))
         assert again.axes == seq.axes
         np.testing.assert_array_equal(again.data, values)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.ReadWarning")
+def test_what_has_no_patient_around_it_comes_back_without_one(tmp_path: Path, ending: str) -> None:
+    (again,) = ms.read(ms.write(_seq(oriented=False), tmp_path / f"a{ending}"))
+    assert not again.oriented
+    np.testing.assert_array_equal(again.data, _seq().data)

@@ -90,7 +90,7 @@ def test_a_filter_keeps_what_a_query_of_pandas_keeps(progression: ms.Progression
     assert chosen_rows(table, text).index.tolist() == table.query(query).index.tolist()
 
 
-@pytest.mark.parametrize("text", ["size>1", "event>1", "volume>much"])
+@pytest.mark.parametrize("text", ["size>1", "event>1", "volume>much", "volume>>3", "volume>"])
 def test_a_filter_that_cannot_be_understood_says_why(progression: ms.Progression, text: str) -> None:
     with pytest.raises(SettingsError, match="volume"):
         chosen_rows(progression.lesions, text)

@@ -10,7 +10,7 @@ import numpy as np
 from napari_medseq.errors import GeometryError, ReadError, WriteError
 from napari_medseq.geometry import RAS_LPS, Affine, as_affine
 from napari_medseq.io import label_names, naming
-from napari_medseq.io.formats.metaimage_header import Header, load, read_header
+from napari_medseq.io.formats.metaimage_header import ORIENTED, Header, load, read_header
 from napari_medseq.io.formats.raw import Laziness, decided, storable
 from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.frame_times import doubt_step
@@ -87,7 +87,7 @@ def read(
         "format": "MetaImage",
     }
     return [
-        place(array, axes, affine, oriented=dimension > 2, times=times, kind="labels" if labels else "image",
+        place(array, axes, affine, oriented=dimension > 2 and grid.oriented, times=times, kind="labels" if labels else "image",
               name=naming.readable(naming.stem(path)), warnings=tuple(notes), meta=meta,
               label_names=(grid.label_names or {}) if labels else {})
     ]  # fmt: skip
@@ -144,6 +144,8 @@ def write(seq: ImageSequence, path: Path) -> None:
             image.SetMetaData("FrameTimes", " ".join(repr(float(t)) for t in seq.times))
         direction = np.eye(4)
         direction[:3, :3] = cosines
+    if not seq.oriented:
+        image.SetMetaData(ORIENTED, "False")
     if seq.kind == "labels":
         image.SetMetaData(label_names.FIELD, label_names.as_text(seq.label_names))
     image.SetSpacing(spacing)

@@ -23,6 +23,8 @@ _TYPES = {
     "MET_CHAR": "i1", "MET_ASCII_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
+#: a field of our own
+ORIENTED = "Oriented"
 _LONGEST_HEADER = 1 << 20
 _MOST_FILES = 100_000
 #: A pattern of file names: one number between plain texts.
@@ -48,6 +50,8 @@ class Header:
         Seconds of the frames where they are not even, in a field of our own that other programs pass over.
     label_names : dict of int to str, or None
         In a field of our own, too; None where it does not say that the voxels are labels.
+    oriented : bool
+        False where a field of our own says that the directions are not those of a patient, as of pictures and plain ultrasound.
     notes : list of str
     """
 
@@ -63,6 +67,7 @@ class Header:
     text: bool
     times: list[float]
     label_names: dict[int, str] | None = None
+    oriented: bool = True
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -142,6 +147,7 @@ def _checked(path: Path, fields: dict[str, str], at: int) -> Header:
         text=not _is_true(fields.get("binarydata", "True")),
         times=[float(v) for v in fields.get("frametimes", "").split()],
         label_names=label_names.from_text(fields.get(label_names.FIELD.lower())),
+        oriented=_is_true(fields.get(ORIENTED.lower(), "True")),
         notes=notes,
     )
     header.files = _data_files(header, fields, at)

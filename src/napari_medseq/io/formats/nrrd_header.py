@@ -35,6 +35,9 @@ _SPACES = {
 }  # fmt: skip
 #: Of a world of space and time the last direction is that of time.
 _TIMED = {"rast": "ras", "last": "las", "lpst": "lps"} | {f"{name}-time": name for name in _SPACES if "-" in name}
+_LENGTHS = {
+    "m": 1e3, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3, "nm": 1e-6,
+}  # fmt: skip
 _LONGEST_HEADER = 1 << 22
 
 
@@ -178,6 +181,12 @@ def time_step(fields: Mapping[str, str], axis: int) -> float | None:
         return None
 
 
+def _millimetres(text: str, count: int) -> list[float]:
+    """The millimetres in the unit of each axis; 1 where it is none of length, or not given for each axis."""
+    units = [unit.strip().lower() for unit in re.findall(r'"([^"]*)"', text)]
+    return [_LENGTHS.get(unit, 1.0) for unit in units[:count]] if len(units) >= count else [1.0] * count
+
+
 def _place(
     path: Path, fields: Mapping[str, str], kinds: list[str], dimension: int, notes: list[str]
 ) -> tuple[list[int], Affine, bool]:
@@ -195,25 +204,27 @@ def _place(
         else []
     )
     matrix = np.eye(4)
+    world = np.diag([*_millimetres(fields.get("space units", ""), 3), 1.0])
     if len(domain) in (2, 3):
         for column, k in enumerate(domain):
             matrix[:3, column] = directions[k]
         if len(domain) == 2:
             normal = np.cross(matrix[:3, 0], matrix[:3, 1])
-            matrix[:3, 2] = normal / max(float(np.linalg.norm(normal)), 1e-12)
+            matrix[:3, 2] = normal / max(float(np.linalg.norm(normal)), 1e-12) / world[2, 2]
         origin = _vectors(fields.get("space origin", ""))
         if origin and origin[0] is not None and origin[0].shape in ((3,), (4,)):
             matrix[:3, 3] = origin[0][:3]
         try:
-            return domain, as_affine(_SPACES.get(space, np.eye(4)) @ matrix), space in _SPACES
+            return domain, as_affine(_SPACES.get(space, np.eye(4)) @ world @ matrix), space in _SPACES
         except GeometryError:
             notes.append("The space directions are zero or parallel; spacing alone is used, orientation unknown.")
     domain = [k for k in range(dimension) if kinds[k] in ("", "domain", "space")][:3]
     spacings = fields.get("spacings", "").split()
+    to_mm = _millimetres(fields.get("units", ""), dimension)
     steps = [1.0, 1.0, 1.0]
     for column, k in enumerate(domain):
         try:
-            step = abs(float(spacings[k]))
+            step = abs(float(spacings[k])) * to_mm[k]
             steps[column] = step if np.isfinite(step) and step > 0 else 1.0
         except (IndexError, ValueError):
             pass
