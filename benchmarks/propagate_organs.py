@@ -37,8 +37,8 @@ def smooth(scale: tuple[float, float, float], seed: int) -> NDArray[np.float32]:
     """A random field that is smooth over so many voxels."""
     nodes = [max(3, int(np.ceil(n / s)) + 2) for n, s in zip(SHAPE, scale, strict=True)]
     coarse = np.random.default_rng(seed).normal(size=nodes)
-    field: NDArray[np.float32] = ndimage.zoom(coarse, [n / m for n, m in zip(SHAPE, nodes, strict=True)], order=3)
-    return field.astype(np.float32)
+    field = ndimage.zoom(coarse.astype(np.float32), [n / m for n, m in zip(SHAPE, nodes, strict=True)], order=3)
+    return np.asarray(field, np.float32)
 
 
 def abdomen(seed: int) -> tuple[NDArray[np.float32], dict[str, Mask]]:
@@ -47,8 +47,7 @@ def abdomen(seed: int) -> tuple[NDArray[np.float32], dict[str, Mask]]:
     bent_x, bent_y, bent_z = (a + 0.05 * smooth((25, 40, 40), 10 * seed + k) for k, a in enumerate((x, y, z)))
 
     def ellipsoid(cx: float, cy: float, cz: float, rx: float, ry: float, rz: float) -> NDArray[np.float32]:
-        out: NDArray[np.float32] = ((bent_x - cx) / rx) ** 2 + ((bent_y - cy) / ry) ** 2 + ((bent_z - cz) / rz) ** 2
-        return out
+        return np.asarray(((bent_x - cx) / rx) ** 2 + ((bent_y - cy) / ry) ** 2 + ((bent_z - cz) / rz) ** 2, np.float32)
 
     body, wall, inner = (ellipsoid(0, 0, 0, rx, ry, 9) < 1 for rx, ry in ((0.9, 0.65), (0.84, 0.58), (0.78, 0.52)))
     scan = np.where(body, -100, -1000).astype(np.float32)
@@ -91,7 +90,7 @@ def drawn_cases(abdomens: int) -> Iterator[tuple[str, Case]]:
         chosen += [(f"spleen, units × {s:g}", scan * np.float32(s), organs["spleen"], "zyx") for s in (1e-5, 1e5)]
         for name, values, mask, axes in chosen:
             order = ["zyx".index(a) for a in axes]
-            grid = affine_from(tuple(SPACING[k] for k in order))  # type: ignore[arg-type]
+            grid = affine_from(tuple(SPACING[k] for k in order))
             voxels = np.ascontiguousarray(values.transpose(order))
             image = ms.ImageSequence(voxels, ("z", "y", "x"), grid, name=f"abdomen-{seed}")
             yield name, Case(f"abdomen-{seed}", image, mask.transpose(order).astype(np.int64), {1: name})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_medseq.inference.planes import Planes
 from napari_medseq.inference.prompt_chain import carried_on, is_long, steps_beyond, steps_of_a_round
-from napari_medseq.inference.prompt_contrast import limited
+from napari_medseq.inference.prompt_contrast import limit
 from napari_medseq.inference.prompt_ends import beyond_even_ends, ends_within
 from napari_medseq.inference.prompt_passes import Carry
 from napari_medseq.inference.prompt_window import (
@@ -99,10 +99,6 @@ class FilledWindow:
         image, painted = torch.empty(window.shape), torch.zeros(window.shape, dtype=torch.bool)
         return cls(one, growth, window, image, painted, _flags(one, window))
 
-    def limited(self, contrast: float) -> FilledWindow:
-        """The window with intensities near the object's own; see `prompt_contrast.limited`."""
-        return replace(self, image=limited(self.image, self.painted, self.annotated, contrast))
-
     def part(self, cut: slice) -> FilledWindow:
         """Some of its steps."""
         start = self.window.steps[0]
@@ -115,6 +111,7 @@ def fill(
     windows: Sequence[FilledWindow],
     planes: Planes,
     labels: NDArray[np.generic],
+    contrast: float | None,
     cancelled: Cancelled | None = None,
 ) -> None:
     """Read the image and what is painted into windows, each plane once.
@@ -125,6 +122,8 @@ def fill(
         Their tensors are written to.
     planes : Planes
     labels : ndarray, (*across, step, row, column)
+    contrast : float or None
+        Deviations from the object's median at which intensities end; see `prompt_contrast.limit`.
     cancelled : callable, optional
     """
     wanted: dict[tuple[tuple[int, ...], int], list[FilledWindow]] = {}
@@ -140,6 +139,9 @@ def fill(
             if filled.annotated[at]:
                 shown = labels[(*place, step)] == filled.object.value
                 filled.painted[at] = filled.window.small_mask(shown)
+    if contrast is not None:
+        for filled in windows:
+            limit(filled.image, filled.painted, filled.annotated, contrast)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +189,7 @@ class Carrier:
             held = self._first_portion(pending)
             pending = pending[len(held) :]
             windows = [FilledWindow.blank(*one) for one in held]
-            fill(windows, self.planes, self.labels, self.cancelled)
-            if self.settings.contrast is not None:
-                windows = [w.limited(self.settings.contrast) for w in windows]
+            fill(windows, self.planes, self.labels, self.settings.contrast, self.cancelled)
             for group in self._alike(windows):
                 pending += self._group(group, give)
 

@@ -17,8 +17,8 @@ _LEAST = 0.1  # of the window's spread; what is narrower is the object's noise
 _NORMAL = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
 
 
-def limited(image: Tensor, painted: Tensor, annotated: Tensor, times: float) -> Tensor:
-    """An image whose intensities end at `times` a deviation on either side of the painted object's median.
+def limit(image: Tensor, painted: Tensor, annotated: Tensor, times: float) -> None:
+    """Let the intensities of an image end at `times` a deviation on either side of the painted object's median.
 
     The deviation is the larger one of two: the object's own (1.4826 times its median absolute deviation), and the median distance of its
     surroundings (`napari_medseq.models.prompting.RING`) from its median. So the limits are wide where most of the surroundings are air,
@@ -27,19 +27,14 @@ def limited(image: Tensor, painted: Tensor, annotated: Tensor, times: float) -> 
     Parameters
     ----------
     image : Tensor, (step, row, column)
-        In any unit.
+        In any unit; it is written to, where something is painted and anything deviates.
     painted : Tensor of bool, (step, row, column)
     annotated : Tensor of bool, (step,)
     times : float
-
-    Returns
-    -------
-    Tensor, (step, row, column)
-        The image itself where nothing is painted or nothing deviates.
     """
     shown = annotated & painted.flatten(1).any(1)
     if not shown.any():
-        return image
+        return
     inside, values = painted[shown], image[shown]
     size = 2 * int(RING) + 1
     near = functional.max_pool2d(inside.float()[:, None], size, 1, int(RING))[:, 0] > 0
@@ -49,6 +44,5 @@ def limited(image: Tensor, painted: Tensor, annotated: Tensor, times: float) -> 
     if around.numel():
         deviation = torch.maximum(deviation, (around - middle).abs().median())
     deviation = torch.maximum(deviation, _LEAST * image.std())
-    if not deviation > 0:
-        return image
-    return image.clamp(middle - times * deviation, middle + times * deviation)
+    if deviation > 0:
+        image.clamp_(middle - times * deviation, middle + times * deviation)

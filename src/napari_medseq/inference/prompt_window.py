@@ -39,7 +39,7 @@ class PromptSettings(Settings):
     largest : int
         Pixels of a window's side, at most; a window that grows further takes larger pixels.
     contrast : float or None
-        Deviations from the object's median at which intensities end; see `prompt_contrast.limited`. None: they do not.
+        Deviations from the object's median at which intensities end; see `prompt_contrast.limit`. None: they do not.
     threshold : float
         Probability from which on a voxel is the object's.
     horizon : (float, float)

@@ -83,8 +83,8 @@ def lesson_of(planes: Planes, labels: NDArray[np.generic], item: PromptedObject,
     growth = Growth(steps=(_AROUND, _AROUND))
     window = window_around(item.painted, item.steps, planes.spacing, planes.steps, growth, settings)
     filled = FilledWindow.blank(item, growth, window)
-    fill([filled], planes, labels)
-    image = filled.image if settings.contrast is None else filled.limited(settings.contrast).image
+    fill([filled], planes, labels, settings.contrast)
+    image = filled.image
     low, high = torch.quantile(image.flatten()[:: max(1, image.numel() // 10**6)], torch.tensor(_QUANTILES))
     image = (image - low) / (high - low).clamp_min(1e-6)
     annotated = item.steps - window.steps[0]

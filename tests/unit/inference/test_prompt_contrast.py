@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_medseq.inference.prompt_contrast import limited
+from napari_medseq.inference.prompt_contrast import limit
 
 ANNOTATED = torch.tensor([False, True, False])
 
@@ -21,9 +21,15 @@ def scan(air: int, own: float = 60.0, beside: float = 20.0) -> tuple[Tensor, Ten
     return image, painted
 
 
+def limited(image: Tensor, painted: Tensor, annotated: Tensor = ANNOTATED) -> Tensor:
+    found = image.clone()
+    limit(found, painted, annotated, 3)
+    return found
+
+
 def test_air_beside_an_organ_becomes_as_dark_as_it_need_be() -> None:
     image, painted = scan(air=12)
-    found = limited(image, painted, ANNOTATED, 3)
+    found = limited(image, painted)
     assert torch.equal(found[..., :36], image[..., :36])
     low = float(found.min())
     assert low == pytest.approx(60 - 3 * max(40.0, 0.1 * float(image.std())), abs=6)
@@ -32,19 +38,19 @@ def test_air_beside_an_organ_becomes_as_dark_as_it_need_be() -> None:
 
 def test_an_object_in_air_keeps_the_air() -> None:
     image, painted = scan(air=2, own=0.0, beside=-850.0)
-    assert torch.equal(limited(image, painted, ANNOTATED, 3), image)
+    assert torch.equal(limited(image, painted), image)
 
 
 def test_limits_do_not_depend_on_the_unit() -> None:
     image, painted = scan(air=12)
-    found = limited(image, painted, ANNOTATED, 3)
+    found = limited(image, painted)
     for scale in (1e-6, 1e6):
-        assert torch.allclose(limited(image * scale, painted, ANNOTATED, 3) / scale, found, rtol=1e-4)
+        assert torch.allclose(limited(image * scale, painted) / scale, found, rtol=1e-4)
 
 
 def test_without_paint_or_contrast_an_image_is_as_it_was() -> None:
     image, painted = scan(air=12)
-    assert limited(image, torch.zeros_like(painted), ANNOTATED, 3) is image
+    assert torch.equal(limited(image, torch.zeros_like(painted)), image)
     even = torch.ones_like(image)
-    assert limited(even, painted, ANNOTATED, 3) is even
-    assert torch.equal(limited(image, painted, ~ANNOTATED, 3), image)  # painted on a step that is not annotated
+    assert torch.equal(limited(even, painted), even)
+    assert torch.equal(limited(image, painted, ~ANNOTATED), image)  # painted on a step that is not annotated
