@@ -198,7 +198,7 @@ class _Study:
             job = 1 + self.settings.repeats + k
             repeat = self.segmented(self.moved(grown, how), job, f"own lesion grown by {100 * share:.0f} %")
             after = self.tracked(scan, repeat, how).lesions
-            row = after[(after["visit"] == 1) & (after["lesion"] == lesion)]
+            row = after[(after["visit"] == 1) & (after["lesion"] == lesion) & ~after["event"].isin(_NOT_ONE)]
             seen = float(row["volume_ml"].iloc[0]) if len(row) else 0.0
             implants.append(Implant(before, before * (1 + share), before, seen, own=True))
         return implants

@@ -271,6 +271,13 @@ def test_volumetric_thresholds() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_reasons_name_no_share_of_nothing(rule: str) -> None:
+    for p in (series({0: 20}, {}, {0: 4}), series({}, {0: 20}, {})):
+        reasons = [reason for verdict in assess(p, rule).verdicts for reason in verdict.reasons]
+        assert not [reason for reason in reasons if "nan" in reason]
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_every_rule_survives_nothing_and_one_visit(rule: str) -> None:
     first = rule in ("lung-rads-2022", "fleischner-2017")  # categories of the first visit too
     assert len(assess(series({0: 20}), rule).verdicts) == first

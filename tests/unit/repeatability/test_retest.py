@@ -136,6 +136,23 @@ def test_known_growth_is_recovered_and_all_of_it_repeats() -> None:
     )
 
 
+def test_an_own_lesion_that_grows_into_another_is_not_taken_for_its_growth() -> None:
+    image, calls = scan(), []
+
+    def joined(images: ImageSequence | Mapping[str, ImageSequence]) -> ImageSequence:
+        calls.append(1)
+        data = np.zeros(image.data.shape, np.uint8)
+        data[8:14, 10:20, 10:20] = data[8:14, 10:18, 24:32] = 1
+        if len(calls) > 2:  # after the scan and its retest: the bridge between them is labelled too
+            data[8:14, 10:18, 20:24] = 1
+        return of(ImageSequence, images).labels_like(data, name="joined", label_names={1: "lesion"})
+
+    found = ms.retest(image, joined, settings={**STILL, "repeats": 1, "own_growths": (0.2,)})
+    (own,) = found.implants
+    assert own.true_after_ml == pytest.approx(1.2 * own.true_before_ml)
+    assert not own.found
+
+
 def test_more_noise_makes_the_smallest_real_change_larger() -> None:
     quiet, loud = (ms.retest(scan(), bright, settings={**STILL, "repeats": 4, "noise": n}) for n in (0.5, 6.0))
     assert loud.smallest_change_ml(1.0) > quiet.smallest_change_ml(1.0) > 0

@@ -209,6 +209,12 @@ def percent(now: float, earlier: float) -> float:
     return round(100 * (now - earlier) / earlier, 9) if earlier > 0 else float("nan")
 
 
+def compared(now: float, earlier: Mapping[str, float]) -> str:
+    """Changes in words: to each earlier value that is above 0, by its name, such as "-12 % of baseline, +3 % of the least"."""
+    changes = [f"{percent(now, value):+.0f} % of {name}" for name, value in earlier.items() if value > 0]
+    return ", ".join(changes) or "nothing to be compared with"
+
+
 def by_sum(
     seen: Sightings,
     targets: Sequence[int],

@@ -19,6 +19,7 @@ from napari_medseq.progression.response.common import (
     Sightings,
     Verdict,
     by_sum,
+    compared,
     confirmed_by,
     number,
     out_of_view,
@@ -238,7 +239,7 @@ class _Rano:
         why = [f"lesion {k} is new" for k in counted] + self._non_targets_worse(visit)
         why += context.worse(visit)
         if percent(now, nadir) >= rules.rise or (nadir == 0 < now):
-            change = f"{percent(now, nadir):+.0f} %, limit +{rules.rise:g} %"
+            change = f"{percent(now, nadir):+.0f} %, limit +{rules.rise:g} %" if nadir > 0 else "from nothing"
             rose = f"rose from its least {number(nadir)} to {number(now)} {unit} ({change})"
             if not why and context.reduced(visit, least):
                 return "not evaluable", [rose, "steroids were reduced since: growth may be their lack"]
@@ -264,7 +265,7 @@ class _Rano:
             if holds and not (spoiled := context.spoils(name, visit)):
                 return name, [reason, *notes, *unknown]
             notes += spoiled if holds else []
-        stays = f"{percent(now, base):+.0f} % of baseline, {percent(now, nadir):+.0f} % of the least"
+        stays = compared(now, {"baseline": base, "the least": nadir})
         return "SD", [f"{number(now)} {unit}: {stays}", *dict.fromkeys(notes)]
 
     def _non_targets_worse(self, visit: int) -> list[str]:

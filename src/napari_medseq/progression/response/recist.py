@@ -12,6 +12,7 @@ from napari_medseq.progression.response.common import (
     Sightings,
     Verdict,
     by_sum,
+    compared,
     confirmed_by,
     out_of_view,
     percent,
@@ -139,7 +140,7 @@ class _Recist:
         of_baseline = f"{percent(now, baseline):+.0f} %"
         if percent(now, baseline) <= -FALL_PERCENT:
             return "PR", [f"sum fell from baseline {baseline:.1f} to {now:.1f} mm ({of_baseline})"]
-        return "SD", [f"sum {now:.1f} mm: {of_baseline} of baseline, {percent(now, nadir):+.0f} % of nadir"]
+        return "SD", [f"sum {now:.1f} mm: {compared(now, {'baseline': baseline, 'nadir': nadir})}"]
 
     def _new_or_back(self, visit: int) -> list[str]:
         reasons = [f"lesion {k} is new" for k in self.seen.new(visit)]

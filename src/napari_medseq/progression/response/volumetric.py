@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.progression.change import noise_bound
-from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, number, out_of_view, percent
+from napari_medseq.progression.response.common import (
+    Assessment,
+    Sightings,
+    Verdict,
+    compared,
+    number,
+    out_of_view,
+    percent,
+)
 
 if TYPE_CHECKING:
     from napari_medseq.progression.tracked import Tracked
@@ -52,7 +60,8 @@ def volumetric(
         new = seen.new(visit) if new_is_progression else []
         why = [f"lesion {k} is new" for k in new]
         if beyond and (up >= rise_percent or total[least] == 0):
-            why.append(f"burden rose from its least {number(total[least])} to {number(total[visit])} mL ({up:+.0f} %)")
+            share = f"{up:+.0f} %" if total[least] > 0 else "from nothing"
+            why.append(f"burden rose from its least {number(total[least])} to {number(total[visit])} mL ({share})")
         if why:
             category = "progression"
         elif unseen := seen.unseen(counted, visit):
@@ -67,7 +76,9 @@ def volumetric(
         else:
             category, why = (
                 "stable",
-                [f"burden {number(total[visit])} mL: {down:+.0f} % of baseline, {up:+.0f} % of its least"],
+                [
+                    f"burden {number(total[visit])} mL: {compared(total[visit], {'baseline': total[0], 'its least': total[least]})}"
+                ],
             )
         verdicts.append(Verdict(visit, seen.dates[visit], category, total[visit], down, up, tuple(why)))
     return Assessment("volumetric thresholds", SOURCE, "total volume (mL)", (), tuple(verdicts))
