@@ -93,7 +93,7 @@ def opened_folder(root: Path, notes: list[str]) -> Path:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Folders in a folder, in natural order, without results; an archive counts as the folder that it holds."""
+    """Folders in a folder, in natural order; an archive counts as the folder that it holds."""
     out: list[tuple[str, Path]] = []
     try:
         entries = list(root.iterdir())
@@ -105,14 +105,17 @@ def _folders(root: Path) -> list[Path]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if not (path / _RECORD).is_file():
-                out.append((path.name, path))
+            out.append((path.name, path))
         elif path.is_file() and archives.is_archive(path):
             try:
                 out.append((path.name, archives.unpacked(path)[0]))
             except ReadError:  # named when its files are collected
                 out.append((path.name, path))
     return [path for _, path in sorted(out, key=lambda pair: natural(pair[0]))]
+
+
+def _is_result(folder: Path) -> bool:
+    return (folder / _RECORD).is_file() and not is_visit(folder.name)
 
 
 def _loose(folder: Path) -> list[Path]:
@@ -150,7 +153,7 @@ def places_of(patient: Path, root: Path) -> list[Place]:
         return out
     if SESSION.match(patient.name):
         return [p for p in [_place(patient.name, patient, naming.date_in(patient.name) or scans_date(patient))] if p]
-    subfolders = [p for p in _folders(patient) if p.name.lower() not in _SORTING]
+    subfolders = [p for p in _folders(patient) if p.name.lower() not in _SORTING and not _is_result(p)]
     loose = _loose(patient)
     loose_files, _ = collect(loose) if loose else ({}, [])
     if subfolders and not loose_files:
@@ -233,7 +236,7 @@ def left_out(patient: Path, places: list[Place]) -> list[str]:
     notes: list[str] = []
     inside = {parent for file in used for parent in file.parents}
     for entry in (*_folders(patient), *(f for f in _loose(patient) if looks_like_image(f))):
-        if entry in used or entry in inside or entry.name.upper() == "DICOMDIR":
+        if entry in used or entry in inside or _is_result(entry) or entry.name.upper() == "DICOMDIR":
             continue
         try:
             kinds, failures = collect(entry)

@@ -12,6 +12,7 @@ import tifffile
 
 import napari_medseq as ms
 from napari_medseq.errors import ReadError, ReadWarning
+from napari_medseq.io.visit_folders import patient_folders
 from tests.unit.io import dicoms
 
 
@@ -272,3 +273,7 @@ def test_results_in_the_folder_of_a_study_are_no_visit(tmp_path: Path) -> None:
     (tmp_path / "result" / "run.json").write_text("{}")
     expected = [(date(2020, 1, 31), IMAGES, LABELS), (date(2020, 5, 4), IMAGES, LABELS)]
     assert _summary(ms.read_study(tmp_path)) == expected
+    _visit(tmp_path / "all" / "sub-2" / "ses-20200131")
+    _visit(tmp_path / "all" / "sub-3" / "ses-20200131")
+    (tmp_path / "all" / "sub-2" / "run.json").write_text("{}")  # a patient whose result lies in the same folder
+    assert [p.name for p in patient_folders(tmp_path / "all")] == ["sub-2", "sub-3"]
