@@ -19,7 +19,7 @@ from napari_medseq.volumes.padding import is_padding
 TISSUES: dict[str, tuple[float, float]] = {
     # outside the body and in emphysema: below -950 HU (Gevenois et al. 1996, doi:10.1164/ajrccm.154.1.8680679)
     "air": (-1100.0, -950.0),
-    # aerated lung: -950 to -500 HU (Gattinoni et al. 2001, doi:10.1164/ajrccm.164.9.2103121: hyperinflated to poorly aerated excluded)
+    # lung from there to the limit of normally aerated tissue, -500 HU (Gattinoni et al. 2001, doi:10.1164/ajrccm.164.9.2103121)
     "lung": (-950.0, -500.0),
     # adipose tissue and skeletal muscle: -190 to -30 and -29 to 150 HU (Mitsiopoulos et al. 1998, doi:10.1152/jappl.1998.85.1.115)
     "fat": (-190.0, -29.0),

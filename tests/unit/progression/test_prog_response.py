@@ -127,6 +127,17 @@ def test_rano_2_goes_by_new_lesions_that_are_measurable() -> None:
         assert categories(large, rule) == ["PD"]
 
 
+def test_rano_2_asks_a_new_lesion_for_two_slices_too() -> None:
+    def visit(slices: int) -> ImageSequence:
+        data = np.zeros((12, 60, 60), np.uint8)
+        data[2:6, 5:25, 5:25] = 1
+        data[8 : 8 + slices, 35:50, 35:50] = 1
+        return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 5)), kind="labels")
+
+    assert categories(ms.track([visit(0), visit(1)]), "rano-2.0") == ["SD"]
+    assert categories(ms.track([visit(0), visit(2)]), "rano-2.0") == ["PD"]
+
+
 def test_rano_volumetric_limits() -> None:
     assert categories(series({0: 20}, {0: 22}), "rano-2.0-volumetric") == ["SD"]  # +33 %
     assert categories(series({0: 20}, {0: 23}), "rano-2.0-volumetric") == ["PD"]  # +52 %

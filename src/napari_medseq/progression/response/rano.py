@@ -216,8 +216,9 @@ class _Rano:
     def __init__(self, progression: Tracked, rules: _Rules, max_targets: int, context: _Context) -> None:
         self.seen, self.rules, self.context = Sightings(progression), rules, context
         self.smallest_mm = smallest_measurable_mm(progression, SMALLEST_MM)
-        in_slices = {progression.graph.identities[k.key]: k for k in progression.graph.at(0)}
-        measurable = [k for k in self.seen.baseline if self._measurable(k, 0) and _in_slices(in_slices[k])]
+        graph = progression.graph
+        self.in_slices = {(i, key[0]): _in_slices(graph.lesions[key]) for key, i in graph.identities.items()}
+        measurable = [k for k in self.seen.baseline if self._measurable(k, 0)]
         self.targets = sorted(measurable, key=lambda k: -self.value(k, 0))[:max_targets]
         self.seen.follow(self.targets)
 
@@ -294,7 +295,7 @@ class _Rano:
         return longest, across
 
     def _measurable(self, lesion: int, visit: int) -> bool:
-        return self._diameters(lesion, visit)[1] >= self.smallest_mm
+        return self._diameters(lesion, visit)[1] >= self.smallest_mm and self.in_slices.get((lesion, visit), False)
 
 
 def _in_slices(lesion: Lesion) -> bool:
