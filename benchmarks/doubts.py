@@ -5,8 +5,9 @@
     python benchmarks/doubts.py table                            # with the thresholds that are there
 
 A model's threshold is `MARGIN` times the largest share of expected wrong voxels (`inference/doubts.py`) of all images that it is set on,
-and its field of view goes `WIDER` times beyond theirs. The others of its kind are for judging. Hearts whose Dice lies under `GOOD`
-(``cardiac.py shipped``) do not set it: to doubt these is right. What is measured is kept in ``docs/benchmarks/doubts.json``.
+its field of view and distance of slices go `WIDER` times beyond theirs, and its values a `PART` of their spread. The others of its kind are
+for judging. Hearts whose Dice lies under `GOOD` (``cardiac.py shipped``) do not set it: to doubt these is right. What is measured is kept
+in ``docs/benchmarks/doubts.json``.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ import left_ventricle_paired
 import napari_medseq as ms
 import shifts
 from napari_medseq import files
-from napari_medseq.inference.doubts import Doubt
+from napari_medseq.inference.doubts import Doubt, ends
 from napari_medseq.volumes.trimming import trimmed
 
 OUT = shifts.OUT.with_name("doubts.json")
 BUNDLES = shifts.HERE.parent / "src" / "napari_medseq" / "bundles"
-MARGIN, WIDER = 1.25, 1.3
+MARGIN, WIDER, PART = 1.25, 1.3, 0.3
 GOOD = 0.8  # Dice
 OTHERS = 4  # images of each other kind
 PATTERNS = {
@@ -45,6 +46,8 @@ PATTERNS = {
     "CT of a limb": "sarcoma/nifti/STS_*/CT_image.nii.gz",
     "T1 of a limb": "sarcoma/nifti/STS_*/MR_T1_image.nii.gz",
 }
+#: the same nodules as other software would give them: HU by the usual lung window, or shares of it
+SCALED = {"CT of a nodule in HU": (1400 / 255, -1000.0), "CT of a nodule, 0 to 1": (1 / 255, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,9 @@ class Watched:
     ----------
     kinds : tuple of str
         Of `PATTERNS`, those that are its own.
-    share, field, always_there : bool
-        What is looked at: the share of expected wrong voxels, the field of view, whether it finds anything.
+    share, field, always_there, values, step : bool
+        What is looked at: the share of expected wrong voxels, the field of view, whether it finds anything, the range of values, the
+        distance of slices.
     slow : tuple of str
         Kinds of which one image suffices, because each takes long.
     """
@@ -65,20 +69,29 @@ class Watched:
     share: bool
     field: bool
     always_there: bool
+    values: bool = False
+    step: bool = False
     slow: tuple[str, ...] = ()
 
 
 WATCHED = {
     "hippocampus": Watched(
-        ("hippocampus",), True, True, True, ("T1 of a head", "FLAIR of a head", "cine of ACDC", "cine of Sunnybrook")
+        ("hippocampus",),
+        True,
+        True,
+        True,
+        slow=("T1 of a head", "FLAIR of a head", "cine of ACDC", "cine of Sunnybrook"),
     ),
     "left-ventricle": Watched(("cine of ACDC", "cine of Sunnybrook"), True, False, True),
-    "brain-tumor": Watched(("T1 of a head",), False, True, False),
+    "brain-tumor": Watched(("T1 of a head",), False, True, False, step=True),
+    "lung-nodule": Watched(
+        ("CT of a nodule",), False, False, False, values=True, slow=("T1 of a head", "FLAIR of a head")
+    ),
 }
 
 
 def paths(kind: str) -> list[Path]:
-    return sorted(shifts.DATA.glob(PATTERNS[kind]))
+    return sorted(shifts.DATA.glob(PATTERNS[kind.split(" in ")[0].split(",")[0]]))
 
 
 def judges(model: str) -> set[str]:
@@ -103,9 +116,15 @@ def poor() -> set[str]:
     }
 
 
-def measured(path: Path, model: ms.Model) -> dict[str, float]:
-    """Expected wrong voxels, labelled voxels and field of view of one image."""
+def read(path: Path, kind: str) -> ms.ImageSequence:
     image = ms.read(path, kind="image")[0]
+    scale, shift = SCALED.get(kind, (1.0, 0.0))
+    return image if kind not in SCALED else image.replace(data=image.volume_zyx().astype(np.float32) * scale + shift)
+
+
+def measured(path: Path, kind: str, model: ms.Model) -> dict[str, float]:
+    """Expected wrong voxels, labelled voxels, field of view and range of values of one image."""
+    image = read(path, kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answer = ms.segment(image, model, outputs=("labels", "probability"), device="cpu", force=True)
@@ -114,7 +133,14 @@ def measured(path: Path, model: ms.Model) -> dict[str, float]:
     seen = trimmed(image)
     sides = [seen.size(a) * seen.spacing[a] for a in "zyx" if a != seen.slice_axis]
     labelled = int(np.count_nonzero(answer.labels.volume_zyx()))
-    return {"wrong": float(np.minimum(p, 1 - p).sum()), "labelled": labelled, "field_mm": max(sides)}
+    low, high = ends(seen) or (0.0, 0.0)
+    return {
+        "wrong": float(np.minimum(p, 1 - p).sum()),
+        "labelled": labelled,
+        "field_mm": max(sides),
+        "low": low,
+        "high": high,
+    }
 
 
 def spread(found: list[Path], most: int) -> list[Path]:
@@ -124,13 +150,13 @@ def spread(found: list[Path], most: int) -> list[Path]:
 def measure(names: Iterable[str], found: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
     for name in names:
         watched, model = WATCHED[name], ms.load_model(name)
-        for kind in PATTERNS:
+        for kind in (*PATTERNS, *(SCALED if watched.values else ())):
             most = len(paths(kind)) if kind in watched.kinds else 1 if kind in watched.slow else OTHERS
             of_kind = found.setdefault(name, {}).setdefault(kind, {})
             for path in spread(paths(kind), most):
                 key = path.relative_to(shifts.DATA).as_posix()
                 if key not in of_kind:
-                    of_kind[key] = measured(path, model)
+                    of_kind[key] = measured(path, kind, model)
             files.write_json(OUT, found)
             print(f"  {name}: {kind}", file=sys.stderr, flush=True)
 
@@ -149,14 +175,32 @@ def thresholds(name: str, found: Mapping[str, Mapping[str, Mapping[str, float]]]
     return Doubt(
         above=float(np.ceil(100 * MARGIN * max(shares)) / 100) if watched.share else None,
         field_mm=(float(np.floor(min(fields) / WIDER)), float(np.ceil(max(fields) * WIDER))) if watched.field else None,
+        step_mm=_steps(watched.kinds) if watched.step else None,
+        low=_wider([r["low"] for r in own]) if watched.values else None,
+        high=_wider([r["high"] for r in own]) if watched.values else None,
         always_there=watched.always_there,
     )
 
 
-def doubted(name: str, key: str, row: Mapping[str, float], doubt: Doubt) -> bool:
+def _steps(kinds: Iterable[str]) -> tuple[float, float]:
+    images = [ms.read(p, kind="image", lazy=True)[0] for kind in kinds for p in paths(kind)]
+    steps = [i.spacing[i.slice_axis] for i in images]
+    return round(min(steps) / WIDER, 1), round(max(steps) * WIDER, 1)
+
+
+def _wider(values: list[float]) -> tuple[float, float]:
+    more = PART * (max(values) - min(values))
+    return float(np.floor(min(values) - more)), float(np.ceil(max(values) + more))
+
+
+def doubted(name: str, key: str, kind: str, row: Mapping[str, float], doubt: Doubt) -> bool:
     """Whether the model would doubt this answer."""
-    image = trimmed(ms.read(shifts.DATA / key, kind="image")[0])
-    return bool(doubt.of_field(image, name) or doubt.of(row["wrong"], int(row["labelled"]), key, name))
+    image = trimmed(read(shifts.DATA / key, kind))
+    return bool(
+        doubt.of_field(image, name)
+        or doubt.of_values(image, name)
+        or doubt.of(row["wrong"], int(row["labelled"]), key, name)
+    )
 
 
 def table(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]) -> str:
@@ -187,7 +231,7 @@ def table(found: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]) 
                 if not part:
                     continue
                 shares = [r["wrong"] / r["labelled"] if r["labelled"] else np.inf for r in part.values()]
-                told = sum(doubted(name, k, r, doubt) for k, r in part.items())
+                told = sum(doubted(name, k, kind, r, doubt) for k, r in part.items())
                 span = " to ".join("nothing found" if np.isinf(v) else f"{v:.2f}" for v in (min(shares), max(shares)))
                 lines.append(
                     f"| {name} | {'**its own**: ' if own else ''}{kind}{word} | {len(part)} | {span} | {told} |"

@@ -336,6 +336,8 @@ def of_nodule(weights: Path, product: Product) -> Table:
 def card(name: str, product: Product, lines: list[str], split: str) -> str:
     failures = "\n".join(f"- {f}" for f in product.failures)
     middle = f" The network uses the middle {product.focus[1]}×{product.focus[2]} pixels." if product.focus[1] else ""
+    along = "its own slices, in whichever direction they lie" if product.own_slices else product.axis
+    padding = " Borders of one value are left out." if product.trimmed else ""
     spacing = " × ".join("own" if s is None else f"{s:g}" for s in product.spacing)
     return f"""# {name}
 
@@ -346,8 +348,9 @@ instance norm and deep supervision. It has no recurrence: a gated recurrence alo
 levels of the hippocampus network, did not help.
 
 ## Use
-- Input: {", ".join(product.channels)}, resampled to {spacing} mm (step, row, column) along {product.axis}.{middle}
+- Input: {", ".join(product.channels)}, resampled to {spacing} mm (step, row, column) along {along}.{middle}{padding}
 - Output: {", ".join(f"{k} = {v}" for k, v in product.classes.items())}, on the grid of the first image given.
+- docs/benchmarks.md shows how layout, spacing, field of view, contrast and noise change the answer, and when it is doubted.
 
 ## Data
 {product.data}

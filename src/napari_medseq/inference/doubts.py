@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 from pydantic import Field
 
 from napari_medseq.errors import MedseqWarning
@@ -26,12 +27,19 @@ class Doubt(Settings):
         Expected wrong voxels, as a share of the labelled ones, that no image of the model's kind reached; None: any.
     field_mm : (float, float) or None
         The shortest and the greatest field of view: the longer side of a slice, without padding; None: any.
+    step_mm : (float, float) or None
+        The least and the greatest distance of slices; None: any.
+    low, high : (float, float) or None
+        Between which the 1st and the 99th percentile of the values lie, for models whose values have units or a fixed scale; None: any.
     always_there : bool
         What is segmented is in every image of the model's kind: an answer without it is doubted.
     """
 
     above: float | None = Field(None, gt=0)
     field_mm: tuple[float, float] | None = None
+    step_mm: tuple[float, float] | None = None
+    low: tuple[float, float] | None = None
+    high: tuple[float, float] | None = None
     always_there: bool = False
 
     def notes(self, wrong: float, labelled: int, seen: ImageSequence, model: str) -> list[str]:
@@ -44,7 +52,12 @@ class Doubt(Settings):
         seen : ImageSequence
             The image without its padding.
         """
-        found = [self.of_field(seen, model), self.of(wrong, labelled, seen.name, model)]
+        found = [
+            self.of_field(seen, model),
+            self.of_step(seen, model),
+            self.of_values(seen, model),
+            self.of(wrong, labelled, seen.name, model),
+        ]
         told = [text for text in found if text is not None]
         for text in told:
             warnings.warn(text, MedseqWarning, stacklevel=3)
@@ -63,6 +76,27 @@ class Doubt(Settings):
         if low <= side <= high:
             return None
         return f"{seen.name}: its slices are {side:.0f} mm wide; those that {model} knows are {low:.0f} to {high:.0f} mm wide. {_CHECK}"
+
+    def of_step(self, seen: ImageSequence, model: str) -> str | None:
+        """The doubt of the distance of an image's slices, in words; None where there is none, or where nobody knows it."""
+        if self.step_mm is None or not seen.oriented or seen.size(seen.slice_axis) < 2:
+            return None
+        step, (low, high) = seen.spacing[seen.slice_axis], self.step_mm
+        if low <= step <= high:
+            return None
+        return f"{seen.name}: its slices lie {step:.2g} mm apart; those that {model} knows {low:.2g} to {high:.2g} mm. {_CHECK}"
+
+    def of_values(self, seen: ImageSequence, model: str) -> str | None:
+        """The doubt of an image's values, in words; None where there is none."""
+        if self.low is None or self.high is None:
+            return None
+        found = ends(seen)
+        if found is None or all(a <= v <= b for v, (a, b) in zip(found, (self.low, self.high), strict=True)):
+            return None
+        return (
+            f"{seen.name}: its values go from {found[0]:.4g} to {found[1]:.4g} (1st to 99th percentile); those that {model} knows begin "
+            f"between {self.low[0]:.4g} and {self.low[1]:.4g} and end between {self.high[0]:.4g} and {self.high[1]:.4g}. {_CHECK}"
+        )
 
     def of(self, wrong: float, labelled: int, image: str, model: str) -> str | None:
         """The doubt of an answer, in words; None where there is none.
@@ -89,4 +123,16 @@ class Doubt(Settings):
         )
 
 
+def ends(image: ImageSequence) -> tuple[float, float] | None:
+    """The 1st and the 99th percentile of an image's finite values, from a million of them; None where none is finite."""
+    values = np.asarray(image.data).ravel()
+    values = values[:: max(1, values.size // _ENOUGH)].astype(np.float64)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return None
+    low, high = np.percentile(values, (1, 99))
+    return float(low), float(high)
+
+
+_ENOUGH = 1_000_000
 _CHECK = "Check that modality, body part, field of view, spacing and intensities are those that its card names, and look at the answer."

@@ -41,6 +41,19 @@ def test_the_longer_side_of_a_slice_decides_and_not_the_number_of_slices(side: i
     assert doubt.of_field(seq.replace(oriented=False), "net") is None
 
 
+@pytest.mark.parametrize(
+    ("scale", "shift", "doubted"), [(1, 0, False), (5.5, -1000, True), (1 / 255, 0, True), (16, 0, True)]
+)
+def test_values_of_another_scale_are_doubted(scale: float, shift: float, doubted: bool) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (4, 9, 9)).astype(np.float32) * scale + shift
+    values[0, 0, 0] = np.nan
+    seq = ImageSequence(values, ("z", "y", "x"), np.eye(4), name="crop")
+    text = Doubt(low=(-10, 40), high=(100, 260)).of_values(seq, "net")
+    assert (text is not None) == doubted
+    assert Doubt().of_values(seq, "net") is None
+    assert Doubt(low=(0, 1), high=(0, 1)).of_values(seq.replace(data=np.full((1, 2, 2), np.nan)), "net") is None
+
+
 def with_doubt(of: Model, **fields: Any) -> Model:
     return dataclasses.replace(of, inference={**of.inference, "doubt": fields})
 
