@@ -11,7 +11,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QComboBox
 
-from napari_medseq._napari.forms import ModelForm, label_of, tooltip_of
+from napari_medseq._napari.forms import ModelForm, _Title, label_of, tooltip_of
 from napari_medseq.errors import SettingsError
 from napari_medseq.preprocessing import PRESETS, STEPS, Window
 from napari_medseq.progression import TrackSettings
@@ -145,3 +145,17 @@ def test_the_qt_binding_does_not_release_none() -> None:
     for _ in range(500):
         box.currentData()
     assert sys.getrefcount(None) - before > -250  # PySide6 6.12.0: -500, and an abort after some minutes of use
+
+
+def test_titles_that_fit_are_on_one_line(qtbot: Any) -> None:
+    form = ModelForm(TrackSettings)
+    qtbot.addWidget(form)
+    form.resize(380, 900)
+    form.show()
+    titles = form.findChildren(_Title)
+    assert len(titles) > 5
+    for title in titles:
+        line = title.fontMetrics().height()
+        assert (
+            title.height() < 2 * line or title.fontMetrics().horizontalAdvance(title.text()) > title.maximumWidth() - 4
+        )

@@ -150,13 +150,20 @@ def test_next_to_check_goes_to_the_slice_that_is_named(
     click(qtbot, widget.next_button)
     assert verbs.shown_slice(viewer, widget.answer) == named
     click(qtbot, widget.right_button)
-    assert named in widget._right
+    assert named in verbs.settled_slices(viewer, some(widget.labels.layer))
     assert widget._next != named
     assert named in widget._lesson().done
     assert verbs.undo(viewer) == f"accepting slice {named + 1}"
     assert named not in widget._lesson().done  # it is in doubt again
     verbs.redo(viewer)
     assert named in widget._lesson().done
+    empty = some(widget._next)
+    verbs.go_to_slice(viewer, some(widget.answer), empty)
+    click(qtbot, widget.empty_button)
+    again = verbs.lesson_job(
+        viewer, some(widget.image.layer), some(widget.labels.layer)
+    )  # as of a dock that is opened anew
+    assert {named, empty} <= set(again.done)
 
 
 def test_labels_of_another_grid_are_neither_chosen_nor_carried(scene: tuple[Any, TeachWidget]) -> None:

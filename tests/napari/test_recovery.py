@@ -92,6 +92,23 @@ def test_work_that_is_recovered_beside_own_work_is_in_one_folder_with_it(ball_st
     assert not list(verbs.recovery_folder().iterdir())
 
 
+def test_work_of_which_a_mask_cannot_be_opened_is_kept_as_it_is(ball_study: Path) -> None:
+    left = verbs.autosave(at_work(ball_study))
+    gc.collect()
+    assert left is not None
+    damaged = next(left.rglob("labels-*.npz"))
+    damaged.write_bytes(b"")
+    before = {file for file in left.rglob("*") if file.is_file()}
+    viewer = ViewerModel()
+    with pytest.warns(UserWarning, match="Not everything"):
+        verbs.recover(viewer, verbs.recoverable()[0])
+    own = verbs.autosave(viewer)
+    assert own is not None
+    assert own != left
+    assert {file for file in left.rglob("*") if file.is_file()} == before
+    assert [one.folder for one in verbs.recoverable()] == [left]
+
+
 def test_nothing_is_written_while_nothing_is_unsaved(ball_study: Path) -> None:
     viewer = ViewerModel()
     verbs.open_path(viewer, ball_study)

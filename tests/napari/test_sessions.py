@@ -229,6 +229,24 @@ def test_a_mask_is_given_to_a_visit_and_masks_are_saved_into_the_study(ball_stud
     assert len(verbs.study_of(viewer).visits) == 3
 
 
+@pytest.mark.parametrize("scale", [(1, 1, 1), (-1, 1, -1)])
+def test_painting_in_a_mask_stays_painted_and_unsaved_when_the_mask_is_given_to_a_visit(
+    ball_study: Path, scale: tuple[float, ...]
+) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    mask = viewer.add_labels(np.zeros((4, 9, 9), np.uint8), scale=scale, units="mm")
+    mask.brush_size = 1
+    mask.paint((1, 2, 3), 7)
+    mine = verbs.assign_visit(viewer, mask, "sub-x", 1)
+    assert viewer.title.endswith("not saved")
+    assert mine in editing_of(viewer).unsaved
+    assert np.array_equal(editing_of(viewer).marks(mine).painted, np.asarray(mine.data) == 7)
+    assert (np.asarray(mine.data) == 7).sum() == 1
+    editing_of(viewer).undo()  # of a stroke in a layer that is gone
+    assert {layer.name for layer in editing_of(viewer).unsaved} == {mine.name}
+
+
 @pytest.mark.viewer
 def test_a_folder_is_listed_ticked_loaded_and_its_patient_brought_to_front(
     make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, tmp_path: Path

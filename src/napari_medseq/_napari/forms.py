@@ -13,7 +13,7 @@ from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
@@ -32,11 +32,22 @@ _LEAST_STEPPED, _MOST_STEPPED, _MOST_DIGITS = 1e-3, 1e6, 6
 
 
 class _Title(QLabel):  # type: ignore[misc]
-    """A row's title, as high as its lines need, because Qt's form gives all titles the height of one or two lines."""
+    """A row's title, on one line if that is not too wide, else as high as its lines need, because Qt's form gives all
+    titles the width of their longest word and the height of one or two lines."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.setWordWrap(True)
+        self.setMaximumWidth(_WIDEST_LABEL)
+
+    def minimumSizeHint(self) -> QSize:
+        """As wide as one line, or as a title may be."""
+        width = min(self.fontMetrics().horizontalAdvance(self.text()) + 2, _WIDEST_LABEL)
+        return QSize(width, self.heightForWidth(width))
+
+    def sizeHint(self) -> QSize:
+        """The same: what is left of the row belongs to its control."""
+        return self.minimumSizeHint()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Follow the width."""
@@ -89,7 +100,6 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
     def _add(self, form: QFormLayout, name: str, row: Row) -> None:
         form.setContentsMargins(0, 0, 0, 0)
         label = _Title(label_of(self.model, name))
-        label.setMaximumWidth(_WIDEST_LABEL)
         native = row.native
         for widget in (label, native):
             widget.setToolTip(tooltip_of(self.model, name))

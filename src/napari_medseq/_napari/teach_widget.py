@@ -60,7 +60,6 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._image: Image | None = None
         self._next: int | None = None
         self._found: Segmentation | None = None
-        self._right: set[int] = set()
         self._finished: set[int] = set()
         accompany(napari_viewer)
         self.work = WorkBar()
@@ -242,7 +241,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         has_answer = self.answer is not None and self.answer in self.viewer.layers
         if self.answer is not None and not has_answer:  # the layer was removed, so its description is removed too
             self.answer = self._next = self._found = None
-            self._right, self._finished = set(), set()
+            self._finished = set()
             self.outcome.clear()
         why = "" if has_answer else "There is no answer yet: press Propagate or Teach first"
         doubts = why or ("" if self._next is not None else "No slice that you did not paint is in doubt")
@@ -316,7 +315,6 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             image,
             layer,
             answer=self.answer if same_image else None,
-            right=self._right if same_image else (),
             finished=self._finished if same_image else (),
         )
 
@@ -339,7 +337,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _show(self, lesson: verbs.LessonJob, segmentation: Segmentation, name: str) -> None:
         """Show an answer, report what was taken over from the previous one, and offer the next slice to look at."""
         if self._image != lesson.image:
-            self._right, self._finished = set(), set()
+            self._finished = set()
         active = self.viewer.layers.selection.active
         self._take(lesson.image, verbs.show_lesson(self.viewer, lesson, segmentation), segmentation, name)
         self._paint_in_answer(active)
@@ -363,18 +361,18 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         image, layer = self._both()
         if self.answer is None or self.answer not in self.viewer.layers or image != self._image:
             raise MedseqError("There is no answer for this image. Teach or propagate first.")
-        editing, settled = verbs.editing_of(self.viewer), self._right
         step = verbs.shown_slice(self.viewer, self.answer)
-        with editing.step(f"{'accepting' if right else 'rejecting'} {self._word} {step + 1}"):
+        with verbs.editing_of(self.viewer).step(f"{'accepting' if right else 'rejecting'} {self._word} {step + 1}"):
             (verbs.accept_slice if right else verbs.reject_slice)(self.viewer, self.answer, layer, step)
-            if step not in settled:  # undo takes this back, too
-                settled.add(step)
-                editing.act(lambda: settled.discard(step), lambda: settled.add(step))
         self.viewer.status = (
             f"{self._word.capitalize()} {step + 1} counts as painted{'' if right else ', and as empty'}."
         )
         if self._found is not None:
-            self._offer(verbs.doubtful_slice(self._found, sorted({*verbs.painted_slices(layer), *self._right})))
+            self._offer(
+                verbs.doubtful_slice(
+                    self._found, sorted({*verbs.painted_slices(layer), *verbs.settled_slices(self.viewer, layer)})
+                )
+            )
 
     def _finish(self) -> None:
         """Finish the object whose label is selected in the active layer, or continue it."""

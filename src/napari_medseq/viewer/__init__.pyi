@@ -73,6 +73,7 @@ from .lessons import doubtful_slice as doubtful_slice
 from .lessons import go_to_slice as go_to_slice
 from .lessons import interpolated as interpolated
 from .lessons import painted_slices as painted_slices
+from .lessons import settled_slices as settled_slices
 from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
 from .lessons import with_finished as with_finished
@@ -367,6 +368,7 @@ __all__ = [
     "set_hand_alignment",
     "set_visit_date",
     "set_window",
+    "settled_slices",
     "show_answer",
     "show_carried",
     "show_change",

@@ -22,6 +22,7 @@ from napari_medseq.viewer.editing import editing_of, real
 from napari_medseq.viewer.layers import KEY, from_layer, own_array
 from napari_medseq.viewer.lessons import (
     interpolated,
+    settled_slices,
     show_answer,
     take_over,
     taken_over,
@@ -59,7 +60,7 @@ class LessonJob:
     labelled : tuple of int
         The slices of `painted` that hold a label.
     done : tuple of int
-        All slices that are known to be right: painted, corrected, or accepted.
+        All slices that are known to be right: painted, corrected, or accepted, also as empty.
     finished : tuple of int
         Labels of objects that a new answer must not change.
     before : ImageSequence or None
@@ -157,7 +158,7 @@ def lesson_job(
     if closed and answer is not None:
         before = from_layer(answer)
         before = before.replace(data=np.array(before.data))
-    done = tuple(sorted({*corrected, *labelled, *right}))
+    done = tuple(sorted({*corrected, *labelled, *settled_slices(viewer, labels), *right}))
     return LessonJob(
         image, labels, answer, from_layer(image), painted, tuple(corrected), labelled, done, closed, before
     )

@@ -14,13 +14,15 @@ from napari_medseq.errors import MedseqError, ReadError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
-from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.editing import Editing, editing_of, real
 from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.results import add_layers
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
+    from napari.layers import Labels, Layer
+
+    from napari_medseq.sequence import ImageSequence
 
 
 def close_patient(viewer: ViewerModel, study: str) -> None:
@@ -102,13 +104,24 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
     look = {"visible": layer.visible, "opacity": layer.opacity, "colormap": layer.colormap}
     if seq.kind == "image":
         look["contrast_limits"] = list(layer.contrast_limits)
-    flags = editing_of(viewer).marks(layer).flags if seq.kind == "labels" else None
     new = add_layers(viewer, [_layers.to_layer_data(seq, visit=ordinal, facts=facts, name=name, **look)])[0]
-    if flags is not None and flags.size == new.data.size:
-        editing_of(viewer).marks(new).replace(np.asarray(flags).reshape(new.data.shape))
+    if seq.kind == "labels":
+        _keep_painting(editing_of(viewer), layer, seq, new)
     viewer.layers.remove(layer)
     describe(viewer)
     return new
+
+
+def _keep_painting(editing: Editing, layer: Labels, seq: ImageSequence, new: Labels) -> None:
+    """Give the layer that replaces another one the marks of painting, turned as its voxels are; it is as unsaved."""
+    marks = editing.marks(layer)
+    if marks.any:
+        flags = _layers.own_array(layer, marks.flags) if _studies.facts_of(layer) else marks.flags
+        flags = flags.reshape(seq.data.shape)
+        turned = _layers.to_layer_data(seq.replace(data=flags), visit=_studies.facts_of(new)["visit"])[0]
+        editing.marks(new).replace(np.asarray(turned))
+    if real(layer) in editing.unsaved:
+        editing.unsaved.add(new)
 
 
 def add_visit(viewer: ViewerModel, study: str, path: str | os.PathLike[str]) -> list[Layer]:

@@ -215,7 +215,9 @@ def show_carried(
         target = real(into)
         _fill(viewer, target, visit, study, result.mask)
     else:
-        pattern = next(one for one in viewer.layers if _is_of(one, study, visit))
+        pattern = next((one for one in viewer.layers if _is_of(one, study, visit)), None)
+        if pattern is None:
+            raise MedseqError(f"Visit {visit + 1} of {study} was closed meanwhile. Open it, and carry the mask again.")
         facts = {k: v for k, v in _studies.facts_of(pattern).items() if k in _studies.ABOUT}
         placed = _studies.facts_of(pattern).get("visit")
         series = _studies.series_name({**_studies.facts_of(layer), "name": result.mask.name})

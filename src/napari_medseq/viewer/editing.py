@@ -61,7 +61,8 @@ class VoxelChange:
             return
         write_at(layer.data, self.voxels, values)
         self.editing.marks(layer).put(self.voxels, flags)
-        self.editing.unsaved.add(layer)
+        if layer in self.editing.viewer.layers:
+            self.editing.unsaved.add(layer)
         layer.refresh()
 
 

@@ -40,6 +40,18 @@ def painted_slices(labels: Labels) -> list[int]:
     return sorted(int(data.shape[axis] - 1 - k if flipped else k) for k in steps)
 
 
+def settled_slices(viewer: ViewerModel, labels: Labels) -> list[int]:
+    """The slices (or frames) of which every voxel counts as painted, because they were corrected or accepted, also as
+    empty; as indices of its sequence."""
+    marks = editing_of(viewer).marks(labels)
+    if not marks.any:
+        return []
+    axis, flipped = _step_axis(labels)
+    painted = marks.painted
+    steps = np.flatnonzero(painted.all(axis=tuple(k for k in range(painted.ndim) if k != axis)))
+    return sorted(int(painted.shape[axis] - 1 - k if flipped else k) for k in steps)
+
+
 def take_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequence[int] | None = None) -> list[int]:
     """Copy the slices of an answer that a person corrected into the painted labels as a whole.
 

@@ -227,10 +227,16 @@ def recover(viewer: ViewerModel, recovery: Recovery) -> list[Layer]:
 
 
 def finish_recovery(viewer: ViewerModel, recovery: Recovery, layers: Iterable[Layer]) -> None:
-    """After the layers of recovered work were added, mark them as unsaved, and take its folder over for this
-    viewer."""
+    """After the layers of recovered work were added, mark them as unsaved, and take its folder over for this viewer.
+
+    If a mask could not be opened, the folder stays as it is and is offered again, because autosave would replace it.
+    """
     editing = editing_of(viewer)
-    editing.unsaved.update(layer for layer in layers if layer_kind(layer) == "labels")
+    masks = [layer for layer in layers if layer_kind(layer) == "labels"]
+    editing.unsaved.update(masks)
+    if len(masks) < len(recovery.names):
+        editing.events.changed()
+        return
     with suppress(Timeout):  # another viewer recovered the same; this one will get a folder of its own
         own = _own(recovery.folder)
         own.earlier, _FOLDERS[editing] = _FOLDERS.get(editing), own
