@@ -152,6 +152,15 @@ def test_an_empty_mask_and_one_of_no_visit_are_refused(model: ViewerModel) -> No
         verbs.carry_mask(model, foreign, 1)
 
 
+def test_a_visit_that_was_closed_while_a_mask_was_carried_to_it_is_said(model: ViewerModel) -> None:
+    mask = masks(model)[0]
+    result = verbs.carry(verbs.carrying_job(model, mask, 1, how="as it lies"))
+    for layer in [layer for layer in model.layers if layer.translate[0] == 1]:
+        model.layers.remove(layer)
+    with pytest.raises(MedseqError, match=r"Visit 2 of sub-x was closed meanwhile"):
+        verbs.show_carried(model, mask, 1, result)
+
+
 def test_what_is_resampled_onto_a_visit_is_shown_there(model: ViewerModel) -> None:
     images = [layer for layer in model.layers if "T1post" in layer.name]
     found = verbs.resample_onto(model, images[0], images[1])

@@ -368,11 +368,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             f"{self._word.capitalize()} {step + 1} counts as painted{'' if right else ', and as empty'}."
         )
         if self._found is not None:
-            self._offer(
-                verbs.doubtful_slice(
-                    self._found, sorted({*verbs.painted_slices(layer), *verbs.settled_slices(self.viewer, layer)})
-                )
-            )
+            done = {*verbs.painted_slices(layer), *verbs.settled_slices(self.viewer, layer)}
+            self._offer(verbs.doubtful_slice(self._found, sorted(done)))
 
     def _finish(self) -> None:
         """Finish the object whose label is selected in the active layer, or continue it."""
