@@ -19,7 +19,7 @@ from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.curves_widget import VOLUME, CurvesWidget
 from napari_medseq._napari.display_widget import DisplayWidget
 from napari_medseq._napari.edit_widget import EditWidget
-from napari_medseq._napari.forms import ModelForm
+from napari_medseq._napari.forms import ModelForm, _Title
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
@@ -89,6 +89,7 @@ def test_titles_of_settings_that_take_several_lines_are_whole(qtbot: Any) -> Non
     qtbot.addWidget(form)
     for section in form.findChildren(CollapsibleSection):
         section.button.setChecked(True)
+    form.findChildren(_Title)[0].setText("the smallest volume of what counts as a lesion at all, in millilitres")
     form.resize(220, 900)
     form.show()
     qtbot.wait(20)

@@ -15,7 +15,7 @@ from napari_medseq.viewer.hinted import BOXES, INSIDE, OUTSIDE
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Labels
 
 _HOW = (
     "Draw a box tightly around the object, or set points in it and beside it, on a slice or two; or scribble into it, and beside it with "
@@ -70,14 +70,12 @@ class HintsBox(QWidget):  # type: ignore[misc]
         """Paint the hinted object; the hints stay, so that more can be added."""
         image, labels = self._both()
         background = self.background.value() or None
+        hints = {kind: verbs.hints_of(self.viewer, labels, kind) for kind in _TIPS}
         steps = verbs.outline_hinted(
-            self.viewer, labels, inside=self._hints(INSIDE), outside=self._hints(OUTSIDE), boxes=self._hints(BOXES),
+            self.viewer, labels, inside=hints[INSIDE], outside=hints[OUTSIDE], boxes=hints[BOXES],
             background=background, image=image,
         )  # fmt: skip
         self.viewer.layers.selection.active = labels
         self.outcome.setText(
             f"Outlined on {len(steps)} slice{'s' if len(steps) > 1 else ''}. Correct it, then propagate."
         )
-
-    def _hints(self, kind: str) -> Layer | None:
-        return next((layer for layer in self.viewer.layers if layer.name == kind), None)

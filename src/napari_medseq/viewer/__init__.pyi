@@ -55,6 +55,7 @@ from .greylevels import interpolate_image as interpolate_image
 from .greylevels import series_layers as series_layers
 from .greylevels import set_window as set_window
 from .greylevels import window_presets as window_presets
+from .hinted import hints_of as hints_of
 from .hinted import new_hints as new_hints
 from .hinted import outline_hinted as outline_hinted
 from .identity import bring_to_front as bring_to_front
@@ -296,6 +297,7 @@ __all__ = [
     "hand_alignment",
     "hand_brush",
     "hide_marks",
+    "hints_of",
     "identity",
     "image_below",
     "image_under",

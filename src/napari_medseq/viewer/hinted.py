@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ INSIDE, OUTSIDE, BOXES = "points inside", "points outside", "boxes"
 
 
 def new_hints(viewer: ViewerModel, labels: Labels, kind: str) -> Layer:
-    """A layer for clicking hints on the grid of a label layer, active and ready; an existing one is used again.
+    """A layer for clicking hints on the grid of a label layer, active and ready; an existing one of these labels is used
+    again.
 
     Parameters
     ----------
@@ -42,10 +44,10 @@ def new_hints(viewer: ViewerModel, labels: Labels, kind: str) -> Layer:
 
     if kind not in (INSIDE, OUTSIDE, BOXES):
         raise MedseqError(f"There are no hints {kind!r}; choose from {INSIDE}, {OUTSIDE}, {BOXES}.")
-    for layer in viewer.layers:
-        if layer.name == kind and layer.ndim == labels.ndim:
-            viewer.layers.selection.active = layer
-            return layer
+    existing = hints_of(viewer, labels, kind)
+    if existing is not None:
+        viewer.layers.selection.active = existing
+        return existing
     labels = real(labels)
     placed = {
         n: getattr(labels, n) for n in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
@@ -56,10 +58,31 @@ def new_hints(viewer: ViewerModel, labels: Labels, kind: str) -> Layer:
     else:
         colour = "lime" if kind == INSIDE else "red"
         hints = PointsLayer(ndim=labels.ndim, name=kind, face_color=colour, border_color="black", size=4, **placed)
+    _DRAWN_FOR[hints] = kind, ref(labels)
     viewer.layers.append(hints)
     viewer.layers.selection.active = hints
     hints.mode = "add_rectangle" if kind == BOXES else "add"
     return hints
+
+
+#: layers of hints → their kind, and the labels that they were made for
+_DRAWN_FOR: WeakKeyDictionary[Layer, tuple[str, ref[Labels]]] = WeakKeyDictionary()
+
+
+def hints_of(viewer: ViewerModel, labels: Labels, kind: str) -> Layer | None:
+    """The layer with the hints of a kind for these labels; None if there is none.
+
+    Hints that were drawn for other labels, which may be another patient's, are none of theirs. A layer that `new_hints`
+    did not make is known by its name.
+    """
+    for layer in viewer.layers:
+        layer = getattr(layer, "__wrapped__", layer)
+        drawn = _DRAWN_FOR.get(layer)
+        if drawn is None and layer.name == kind and layer.ndim == labels.ndim:
+            return layer
+        if drawn is not None and drawn[0] == kind and drawn[1]() is real(labels):
+            return layer
+    return None
 
 
 def outline_hinted(

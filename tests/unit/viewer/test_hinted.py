@@ -105,7 +105,17 @@ def test_without_hints_or_image_nothing_changes(scene: tuple[Any, Any, Any]) -> 
         verbs.outline_hinted(viewer, labels)
     with pytest.raises(MedseqError, match="no hints 'lines'"):
         verbs.new_hints(viewer, labels, "lines")
-    assert verbs.new_hints(viewer, labels, "boxes") is verbs.new_hints(viewer, labels, "boxes")
+    boxes = verbs.new_hints(viewer, labels, "boxes")
+    assert verbs.new_hints(viewer, labels, "boxes") is boxes
+    # those of another mask, which may be another patient's, are its own
+    other = verbs.new_labels(viewer, viewer.layers[0])
+    assert verbs.hints_of(viewer, other, "boxes") is None
+    assert verbs.new_hints(viewer, other, "boxes") is not boxes
+    boxes.name = "mine"
+    assert verbs.hints_of(viewer, labels, "boxes") is boxes
+    assert verbs.hints_of(viewer, labels, "points inside") is None
+    named = viewer.add_points(ndim=labels.ndim, name="points inside")
+    assert verbs.hints_of(viewer, labels, "points inside") is named
     viewer.layers.remove(image)
     with pytest.raises(MedseqError, match="No image lies on the grid"):
         verbs.outline_hinted(viewer, labels)
