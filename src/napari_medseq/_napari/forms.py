@@ -42,7 +42,10 @@ class _Title(QLabel):  # type: ignore[misc]
 
     def minimumSizeHint(self) -> QSize:
         """As wide as one line, or as a title may be."""
-        width = min(self.fontMetrics().horizontalAdvance(self.text()) + 2, _WIDEST_LABEL)
+        measure = self.fontMetrics().horizontalAdvance
+        longest_word = max((measure(word) for word in self.text().split()), default=0)
+        around = max(super().minimumSizeHint().width() - longest_word, 2)  # which the theme keeps free
+        width = min(measure(self.text()) + around, _WIDEST_LABEL)
         return QSize(width, self.heightForWidth(width))
 
     def sizeHint(self) -> QSize:
