@@ -52,6 +52,7 @@ INFERENCE: dict[str, Any] = {
     "precision": "bfloat16",
     "span": [40, 48],
     "contrast": 3,
+    "shape_gain": 0.1,
     "horizon": [10, 0.6],
     "horizon_frames": 1,
     "connected": True,

@@ -16,6 +16,7 @@ from napari_medseq.inference.prompt_chain import carried_on, is_long, steps_beyo
 from napari_medseq.inference.prompt_contrast import limit
 from napari_medseq.inference.prompt_ends import beyond_even_ends, ends_within
 from napari_medseq.inference.prompt_passes import Carry
+from napari_medseq.inference.prompt_trust import hidden_steps, shape_weight, with_shape
 from napari_medseq.inference.prompt_window import (
     Growth,
     PromptSettings,
@@ -211,7 +212,7 @@ class Carrier:
         more = self._grown(filled, at_first)
         if more is not None:
             return more
-        logits = self._carried_on(filled, at_first, fall)
+        logits = self._carried_on(filled, self._with_shape(filled, at_first), fall)
         more = self._grown(filled, logits)
         if more is None:
             take(CarriedObject(filled.object, filled.window, filled.painted, logits, said))
@@ -248,6 +249,12 @@ class Carrier:
 
     def _logits(self, group: Sequence[FilledWindow]) -> Tensor:
         """Logits (window, step, row, column) of windows of one shape."""
+        with torch.inference_mode():
+            sequence = self._sequence(group)
+        return self.network.logits(sequence, self.chunk, self.cancelled).cpu()
+
+    def _sequence(self, group: Sequence[FilledWindow]) -> PromptedSequence:
+        """The network's input of windows of one shape."""
 
         def stacked(name: str) -> Tensor:
             several: list[Tensor] = [getattr(w, name) for w in group]
@@ -255,10 +262,33 @@ class Carrier:
 
         gap = torch.tensor([self._gap(w) for w in group], device=self.device)
         horizon = self.settings.horizon_along(self.planes.spacing[0] > 0)
+        return PromptedSequence.of(stacked("image"), stacked("painted"), stacked("annotated"), gap, horizon)
+
+    def _with_shape(self, filled: FilledWindow, at_first: Tensor) -> Tensor:
+        """The logits between the outermost painted steps with as much of the interpolated shape as hidden steps say."""
+        hidden = hidden_steps(filled.painted, filled.annotated)
+        if self.settings.shape_gain is None or not hidden or not self._gap(filled):
+            return at_first
+        shown = filled.painted.flatten(1).any(1).nonzero()[:, 0]
+        first, last = int(shown[0]), int(shown[-1]) + 1
+        cut = slice(max(0, first - _SEEN), min(len(at_first), last + _SEEN))
+        part = filled.part(cut)
+        places = [h - cut.start for h in hidden]
+        painted, annotated = part.painted.clone(), part.annotated.clone()
+        painted[places], annotated[places] = False, False
+        left = replace(part, painted=painted, annotated=annotated)
+        answer, distance = self._logits([left])[0][places], self._shape([left])[places]
+        weight = shape_weight(answer, distance, part.painted[places], self.settings.shape_gain)
+        if not weight:
+            return at_first
+        logits = at_first.clone()
+        shape = self._shape([part])[first - cut.start : last - cut.start]
+        logits[first:last] = with_shape(logits[first:last], shape, weight)
+        return logits
+
+    def _shape(self, group: Sequence[FilledWindow]) -> Tensor:
         with torch.inference_mode():
-            image, painted, annotated = stacked("image"), stacked("painted"), stacked("annotated")
-            sequence = PromptedSequence.of(image, painted, annotated, gap, horizon)
-        return self.network.logits(sequence, self.chunk, self.cancelled).cpu()
+            return self._sequence(group).prior()[0].cpu()
 
     def _fall(self, filled: FilledWindow) -> Tensor:
         """By how much logits fall for the object being painted evenly, (step, 1, 1)."""

@@ -40,6 +40,9 @@ class PromptSettings(Settings):
         Pixels of a window's side, at most; a window that grows further takes larger pixels.
     contrast : float or None
         Deviations from the object's median at which intensities end; see `prompt_contrast.limit`. None: they do not.
+    shape_gain : float or None
+        Dice on hidden painted steps that the interpolated shape must gain to count beside the network's answer; see `prompt_trust`. None:
+        it never does.
     threshold : float
         Probability from which on a voxel is the object's.
     horizon : (float, float)
@@ -63,6 +66,7 @@ class PromptSettings(Settings):
     margin: float = Field(0.6, ge=0)
     largest: int = Field(160, ge=_LEAST)
     contrast: float | None = Field(None, gt=0)
+    shape_gain: float | None = Field(None, ge=0)
     threshold: float = Field(0.5, gt=0, lt=1)
     horizon: tuple[float, float] = HORIZON
     horizon_frames: float = Field(HORIZON[0], gt=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dask.array as da
 import numpy as np
@@ -21,9 +21,10 @@ from napari_medseq.inference.planes import planes_along
 from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import objects_of
 from napari_medseq.models import Model
+from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
 from tests.narrowing import of
-from tests.unit.models.prompted import prompted_model, prompted_network, windows
+from tests.unit.models.prompted import SMALL, prompted_model, prompted_network, windows
 from tests.unit.training import small
 
 Mask = NDArray[np.bool_]
@@ -178,6 +179,19 @@ def test_an_object_of_two_parts_keeps_both(plain: Model) -> None:
     image = image_of(two)
     data = data_of(ms.propagate(image, painted_on(image, {1: two}, "z", [2, 6]), plain))
     assert np.array_equal(data[4] > 0, two[4])
+
+
+def test_where_the_network_loses_a_painted_object_the_interpolated_shape_keeps_it(tmp_path: Path) -> None:
+    network = PromptedUNet(**SMALL)
+    with torch.no_grad():
+        cast(torch.Tensor, network.heads[0].bias).fill_(-6)  # it finds nothing that is not painted
+    image = image_of(TUBE)
+    labels = painted_on(image, {1: TUBE}, "z", [1, 4, 7])
+    alone, trusting = (prompted_model(tmp_path / str(k), network, shape_gain=g) for k, g in enumerate((None, 0.02)))
+    assert np.flatnonzero(data_of(ms.propagate(image, labels, alone)).any((1, 2))).tolist() == [1, 4, 7]
+    found = data_of(ms.propagate(image, labels, trusting)) > 0
+    assert not (found & ~TUBE).any()
+    assert found[2:7].sum() > 0.8 * TUBE[2:7].sum()
 
 
 def test_only_the_steps_wanted_are_labelled(plain: Model) -> None:
