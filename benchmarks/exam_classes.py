@@ -10,9 +10,9 @@ Tasks, made from the outlines and folders of real patients; no outline is shown 
 - scanner: end-diastole of ACDC or of Sunnybrook
 
 A third of the patients, the same for all methods, judges; nobody else is learned from. Every network has the same processor minutes on
-one thread, preparing the images included: `ours` is `ms.train` with nothing else said; `small 3D CNN` four convolutions with batch norm and
-`DenseNet121` MONAI's in 3D, both on volumes of 96 × 96 pixels with the usual augmentation (mirroring, turns, zoom, contrast, noise), AdamW
-and a cosine. `random forest`: intensities, co-occurrence and local patterns of each slice (mean, spread, least and most over the slices).
+one thread, preparing the images included: `ours` is `ms.train` with nothing else said; `small 3D CNN` four convolutions with batch norm, on
+volumes of 96 × 96 pixels with the usual augmentation (mirroring, turns, zoom, contrast, noise), AdamW and a cosine.
+`random forest`: intensities, co-occurrence and local patterns of each slice (mean, spread, least and most over the slices).
 The sets may not all be shipped from (`glioma-flair` and `cardiac-acdc` judge only): no weights leave this.
 """
 
@@ -33,7 +33,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai import transforms
-from monai.networks.nets import DenseNet121
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -250,7 +249,6 @@ def forest(s: Split, _: float) -> Outcome:
 METHODS: dict[str, Callable[[Split, float, int], Outcome]] = {
     "ours": lambda s, minutes, _: ours(s, minutes),
     "small 3D CNN": lambda s, minutes, deep: rival(s, minutes, SmallCNN, deep),
-    "DenseNet121": lambda s, minutes, deep: rival(s, minutes, lambda n: DenseNet121(3, 1, n), max(deep, 32)),
     "random forest": lambda s, minutes, _: forest(s, minutes),
 }
 

@@ -197,10 +197,8 @@ def make_class_plan(
         else "each step is a volume of few slices"
     )
     batch = max(2, min(8, int(_BATCH_VOXELS * halved / (seen * slices * size[0] * size[1]))))
-    why["augment"] = (
-        "less than for outlines: the class of some dozens of exams is lost in large changes of size and contrast"
-    )
-    why["dropout"] = "with it the loss of the training fell more slowly, and no better on patients that were not seen"
+    why["augment"] = "less than for outlines, since size and contrast may be what tells the classes apart"
+    why["dropout"] = "with it the loss of the training falls more slowly"
     why["batch"] = "exams at once, each class as often as the others"
     return ClassPlan(
         channels=tuple(channels),
