@@ -59,6 +59,9 @@ def test_a_table_and_some_time_make_a_classifier_that_is_judged(tmp_path: Path) 
             assert answer.per_step.shape == (steps, 2)
             assert answer.per_step[:, 0 if ill else 1].min() > 0.5  # the bright half is in every slice
     assert "accuracy: 1.000 (95% CI" in result.model.info.card
+    for row in result.table.to_dict("records"):  # judged as it is used
+        image = ms.read(tmp_path / f"{row['patient']}.nii.gz")[0]
+        assert ms.classify(image, result.model).probabilities["ill"] == pytest.approx(row["probability ill"], abs=0.02)
     # a smaller image is seen at the size that was learned from: how much of it is background decides, too
     assert isinstance(result.plan, ClassPlan)
     assert result.model.inference["size"] == list(result.plan.size)
