@@ -108,7 +108,7 @@ def by_network(minutes: float, truth: dict[str, str]) -> dict[str, str]:
             for folder in (p for p in cardiac.patients("acdc") if p.name in truth):
                 rows.writerow([folder.name, *(folder / f"{p}.nii.gz" for p in cardiac.PHASES), truth[folder.name]])
         result = ms.train(
-            {"data": str(table), "out": str(RUNS / "network"), "minutes": minutes, "modality": "MR", "folds": NETWORKS,
+            {"data": str(table), "out": str(RUNS / f"network-{minutes:g}"), "minutes": minutes, "modality": "MR", "folds": NETWORKS,
              "clock": "process", "threads": 1}
         )  # fmt: skip
         assert result.table is not None  # each patient judged one network
@@ -116,6 +116,16 @@ def by_network(minutes: float, truth: dict[str, str]) -> dict[str, str]:
         files.write_json(path, {"answers": answers, "minutes": minutes})
     kept: dict[str, str] = json.loads(path.read_text())["answers"]
     return kept
+
+
+def fall_of_the_loss(minutes: float) -> str:
+    """Of the training of each network, means of the first and the last tenth."""
+    said = []
+    for k in range(1, NETWORKS + 1):
+        loss = pd.read_csv(RUNS / f"network-{minutes:g}" / f"fold-{k}.run" / "curve.csv")["loss"].to_numpy()
+        tenths = np.array_split(loss, 10)
+        said.append(f"{tenths[0].mean():.2f} to {tenths[-1].mean():.2f}")
+    return "Loss of the trainings, first to last tenth: " + "; ".join(said)
 
 
 def report(found: dict[str, NDArray[np.str_]], truth: Sequence[str], title: str) -> list[str]:
@@ -158,6 +168,7 @@ def main() -> None:
         names = sorted(truth_of)
         said = {f"network, {args.minutes / NETWORKS:g} minutes each": np.array([answers[n] for n in names])}
         print("\n".join(report(said, [truth_of[n] for n in names], f"images alone, {len(names)} patients")))
+        print("\n" + fall_of_the_loss(args.minutes))
         return
     every, truth, patients = cases()
     folds = patient_folds(truth, patients, folds=FOLDS)
