@@ -75,8 +75,9 @@ def test_a_session_keeps_the_rest_and_names_what_is_not_in_it(ball_study: Path, 
     names = [layer.name for layer in viewer.layers]
     viewer.add_labels(np.ones((2, 2, 4, 9, 9), np.uint8), name="cells").paint((0, 0, 2, 4, 4), 2)
     viewer.add_points(np.zeros((1, 3)), name="spots")
+    verbs.show_diameters(viewer)  # which Display draws again
     assert verbs.autosave(viewer) is not None
-    with pytest.warns(ms.MedseqWarning, match="Not in the session.*: cells, spots"):
+    with pytest.warns(ms.MedseqWarning, match=r"Not in the session.*: cells, spots\."):
         folder = verbs.save_session(viewer, tmp_path / "work.medseq")
     again = ViewerModel()
     verbs.open_session(again, folder)

@@ -236,5 +236,5 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         rows = []
         for text, (red, green, blue, _alpha) in legend.items():
             code = "#" + "".join(f"{round(255 * v):02x}" for v in (red, green, blue))
-            rows.append(f'<span style="color: {code}">■</span> {text}')
+            rows.append(f'<span style="color: {code}">■</span>&nbsp;{text}')
         self.legend.setText("&nbsp;&nbsp; ".join(rows))

@@ -14,14 +14,12 @@ from napari_medseq.progression.shape import diameters
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.viewer.followed import Followed, result_of
 from napari_medseq.viewer.layers import KEY, in_layer
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.study import DIAMETERS, NUMBERS, facts_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-#: `role` in the metadata of these layers
-DIAMETERS, NUMBERS = "diameters", "lesion numbers"
 #: readable over any image and mask, and in both themes
 _INK = (1.0, 0.8, 0.0, 1.0)
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")

@@ -157,7 +157,12 @@ def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> 
     goes on."""
     chosen = list(viewer.layers if layers is None else layers)
     kept_layers = [_kept(viewer, layer) for layer in chosen]
-    left_out = tuple(layer.name for layer, kept in zip(chosen, kept_layers, strict=True) if kept is None)
+    drawn = (_studies.DIAMETERS, _studies.NUMBERS)  # a tick in Display draws them again
+    left_out = tuple(
+        layer.name
+        for layer, kept in zip(chosen, kept_layers, strict=True)
+        if kept is None and _studies.facts_of(layer).get("role") not in drawn
+    )
     # a correction makes a new graph; the one held here stays as it is
     results = tuple((name, copy(followed.progression), followed.card) for name, followed in results_of(viewer).items())
     changes = editing_of(viewer).unsaved.as_they_are()

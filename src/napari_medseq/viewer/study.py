@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TRACKED = "tracked"
 #: `role` of images made from others, which are not the study's own
 DERIVED = "derived"
+#: `role` of layers of diameters and numbers of lesions
+DIAMETERS, NUMBERS = "diameters", "lesion numbers"
 #: `role` of tracked labels that another result has replaced
 SET_ASIDE = "set aside"
 #: facts of study and visit that a layer hands on to those made from it
