@@ -16,6 +16,7 @@ import napari_medseq as ms
 from napari_medseq import cli
 from tests import nifti
 from tests.balls import AFFINES, ball_image
+from tests.unit.training.small import CLASSIFIER, model
 
 
 # -- the main job ----------------------------------------------------------------------------------------------------
@@ -156,6 +157,17 @@ def test_a_segmentation_model_does_not_classify(command: Any, ball_study: Path, 
     ran = command("classify", ball_study / "ses-20200131" / "sub-x_T1post.nii.gz", "-m", tiny_bundle)
     assert ran.status == 1
     assert "classification model" in ran.last
+
+
+def test_several_models_are_averaged(command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    image, twice = ball_study / "ses-20200131" / "sub-x_T1post.nii.gz", ("-m", tiny_bundle, "-m", tiny_bundle)
+    ran = command("segment", image, *twice, "-o", tmp_path / "l.nii.gz", "--json")
+    assert ran.json["model"].count("tiny") == 2
+    made = [model(tmp_path / name, CLASSIFIER) for name in ("a", "b")]
+    ran = command("classify", image, "-m", made[0].info.folder, "-m", made[1].info.folder, "--json")
+    assert ran.json["model"] == "a 0 + b 0"
+    assert ran.json["probabilities"] == ms.classify(ms.read(image)[0], made).probabilities
+    assert command("classify", image, "-m", made[0].info.folder, "-m", tiny_bundle).status == 1
 
 
 # -- preprocess, train, evaluate -------------------------------------------------------------------------------------

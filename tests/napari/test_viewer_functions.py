@@ -23,6 +23,7 @@ from napari_medseq.viewer.layers import KEY
 from napari_medseq.viewer.opening import layer_data
 from napari_medseq.viewer.placement import camera_of
 from tests.narrowing import some
+from tests.unit.training.small import CLASSIFIER, UNET, model
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
@@ -334,3 +335,15 @@ def test_the_viewer_module_itself_loads_no_napari_and_its_widgets_nothing_heavy(
     assert sum(name.endswith("_widget") for name in names) >= 9
     done = subprocess.run([sys.executable, "-c", _LOADED, *names], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["set()", "set()"]
+
+
+def test_several_models_are_averaged_on_layers(opened: ViewerModel, tmp_path: Path) -> None:
+    layer = opened.layers["sub-x ses-20200131 T1post"]
+    image = verbs.to_sequence(layer)
+    outlining = [model(tmp_path / f"u{k}", UNET) for k in range(2)]
+    (labels,) = verbs.segment(opened, layer, [m.info.folder for m in outlining])
+    np.testing.assert_array_equal(verbs.to_sequence(labels).data, ms.segment(image, outlining).labels.data)
+    telling = [model(tmp_path / f"c{k}", CLASSIFIER) for k in range(2)]
+    answer = verbs.classify(layer, telling)
+    assert answer.model == "c0 0 + c1 0"
+    assert answer.probabilities == ms.classify(image, telling).probabilities

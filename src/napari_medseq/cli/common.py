@@ -42,13 +42,15 @@ def add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 
-def add_model(command: argparse.ArgumentParser) -> None:
-    """Add ``--model``, ``--device``, ``--series`` and ``--force``, for commands that run a model."""
+def add_model(command: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add ``--model``, ``--device``, ``--series`` and ``--force``, for commands that run a model, or the mean of `several`."""
+    repeated = "; the option may be repeated, and the answers are averaged" if several else ""
     command.add_argument(
         "-m",
         "--model",
         required=True,
-        help="the name of a model (`napari-medseq models` lists them), or the folder of its bundle",
+        action="append" if several else "store",
+        help=f"the name of a model (`napari-medseq models` lists them), or the folder of its bundle{repeated}",
     )
     command.add_argument(
         "--device",

@@ -40,7 +40,7 @@ def add(commands: common.Commands) -> None:
     segment.add_argument(
         "--again", action="store_true", help="with a folder: also segment the images whose label file exists already"
     )
-    common.add_model(segment)
+    common.add_model(segment, several=True)
     segment.add_argument(
         "--probability", metavar="FILE", help="also write the probability that a voxel belongs to any class"
     )
@@ -57,7 +57,7 @@ def add(commands: common.Commands) -> None:
 
     classify = common.add_command(commands, "classify", "classify an exam and each of its slices or frames")
     classify.add_argument("path", help="an image file or the folder of a series")
-    common.add_model(classify)
+    common.add_model(classify, several=True)
     classify.add_argument("-o", "--out", metavar="FILE.csv", help="write the probabilities of each slice or frame")
     common.add_json(classify)
     classify.set_defaults(run=_classify)
@@ -105,10 +105,11 @@ def _segment(args: argparse.Namespace) -> int:
     common.distinct([args.out, args.probability, args.uncertainty])
     if args.again or args.format:
         raise SettingsError("--again and --format are for a folder as --out.")
+    from napari_medseq.inference.ensemble import models_of
     from napari_medseq.inference.folders import volumes_ml
 
-    model = ms.load_model(args.model)
-    images = _chosen(args, model)
+    models = models_of(args.model)
+    images = _chosen(args, models[0])
     first = next(iter(images.values())) if isinstance(images, dict) else images
     maps: dict[Output, str] = {"probability": args.probability, "uncertainty": args.uncertainty}
     outputs: list[Output] = ["labels", *(name for name, path in maps.items() if path)]
@@ -117,7 +118,7 @@ def _segment(args: argparse.Namespace) -> int:
         if path:
             common.spare_inputs(path, *(images.values() if isinstance(images, dict) else [images]), args.keep)
     segmentation = ms.segment(
-        images, model, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
+        images, models, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
     )
     written = {
         "labels": str(
@@ -169,11 +170,12 @@ def _segment_folder(args: argparse.Namespace) -> int:
 
 def _classify(args: argparse.Namespace) -> None:
     import napari_medseq as ms
+    from napari_medseq.inference.ensemble import models_of
 
     common.check_csv(args.out)
-    model = ms.load_model(args.model)
+    models = models_of(args.model)
     classification = ms.classify(
-        _chosen(args, model), model, device=args.device, force=args.force, progress=common.bar()
+        _chosen(args, models[0]), models, device=args.device, force=args.force, progress=common.bar()
     )
     steps = [
         {"step": i, **dict(zip(classification.classes, p, strict=True)), "attention": w}

@@ -15,15 +15,16 @@ from torch import Tensor
 from napari_medseq.errors import ModelError
 from napari_medseq.inference import devices, remote, tuning, visits
 from napari_medseq.inference.answers import check_finite
+from napari_medseq.inference.ensemble import check_together, model_names, models_of
 from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import known_times, steps_of
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, network_of, prepared
 from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.inference.upright import Upright
-from napari_medseq.models import Model, ModelLike, loaded, tabular
+from napari_medseq.models import Model, ModelLike, tabular
 from napari_medseq.models.sequence_classifier import SequenceClassifier
-from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.registration.transform import Position
 from napari_medseq.sequence import ImageSequence, Visit, check_same_grid
 
@@ -66,13 +67,17 @@ class _Options(RunKeywords, total=False):
 
 @overload
 def classify(
-    images: ImageSequence | Mapping[str, ImageSequence], model: ModelLike, **options: Unpack[_Options]
+    images: ImageSequence | Mapping[str, ImageSequence],
+    model: ModelLike | Sequence[ModelLike],
+    **options: Unpack[_Options],
 ) -> Classification: ...
 @overload
-def classify(images: Sequence[Visit], model: ModelLike, **options: Unpack[_Options]) -> list[Classification]: ...
+def classify(
+    images: Sequence[Visit], model: ModelLike | Sequence[ModelLike], **options: Unpack[_Options]
+) -> list[Classification]: ...
 def classify(
     images: Images,
-    model: ModelLike,
+    model: ModelLike | Sequence[ModelLike],
     *,
     device: str = "auto",
     table: Mapping[str, float | str] | None = None,
@@ -81,14 +86,15 @@ def classify(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Classification | list[Classification]:
-    """Classify an exam and each of its steps with a recurrent model.
+    """Classify an exam and each of its steps with a recurrent model, or with the mean of several.
 
     Parameters
     ----------
     images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
         A model of several modalities answers from those that are in the mapping.
-    model : Model, str or path
-        A loaded model, its name, or the folder of a bundle.
+    model : Model, str or path, or a sequence of them
+        A loaded model, its name, or the folder of a bundle. The probabilities and the attention of several models (such as the
+        folds of a training) are averaged; all must be of the same channels, classes, sequence, table and pixel size.
     device : str
         "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     table : mapping of str to float or str, optional
@@ -110,30 +116,32 @@ def classify(
     Raises
     ------
     ModelError
-        If the model does not fit the images or is no classification model.
+        If the model does not fit the images or is no classification model, or models cannot be averaged.
     DeviceError
         If the device is not there.
     OperationCancelled
         Within one step of `cancelled` returning True.
     """
-    chosen = loaded(model)
-    network = network_of(
-        chosen,
-        SequenceClassifier,
-        refusal=f"is a {chosen.info.task} model; classify needs a classification model.",
-    )
+    models = models_of(model)
+    networks = [
+        network_of(m, SequenceClassifier, refusal=f"is a {m.info.task} model; classify needs a classification model.")
+        for m in models
+    ]
+    check_together(models)
+    first = models[0]
     if devices.is_remote(device):
         keywords: _Options = {"table": table, "transforms": transforms, "force": force}
-        return remote.call(device, classify, images, chosen, keywords, progress, cancelled)
+        sent = first if len(models) == 1 else models
+        return remote.call(device, classify, images, sent, keywords, progress, cancelled)
     options = RunOptions(device=device, force=force, progress=progress, cancelled=cancelled)
-    ready = prepared(chosen, network, options)
-    values = _values(table, chosen, network)
-    channels_given = _given(images, chosen, network)
-    narrowed = replace(chosen, info=chosen.info.model_copy(update={"channels": channels_given}))
-    s = ready.settings
+    ready = [prepared(m, n, options) for m, n in zip(models, networks, strict=True)]
+    values = [_values(table, m, n) for m, n in zip(models, networks, strict=True)]
+    channels_given = _given(images, first, networks)
+    narrowed = replace(first, info=first.info.model_copy(update={"channels": channels_given}))
+    s, stride = ready[0].settings, math.lcm(*(n.stride for n in networks))
     if s.along == "visit":
         passes: list[tuple[list[ImageSequence], Framing, Upright | None]] = [
-            (*_visits(images, narrowed, ready, transforms), None)
+            (*_visits(images, narrowed, ready[0], stride, transforms), None)
         ]
     else:
         passes = []
@@ -141,18 +149,49 @@ def classify(
             turn = Upright.of(given[0], trimmed=s.trimmed)
             check_same_grid(*given)
             turned = [turn.there(c) for c in given]
-            framing = frame(turned, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride, least=s.size)
+            framing = frame(turned, along=s.along, pixel_mm=s.pixel_mm, stride=stride, least=s.size)
             passes.append((turned, framing, turn))
 
     def one(channels: list[ImageSequence], framing: Framing, turn: Upright | None) -> Classification:
-        def run(where: torch.device, _: int | None) -> Classification:
-            return _one(replace(ready, device=where), channels, framing, given=channels_given, values=values)
+        answers = []
+        for k, (own, of_table) in enumerate(zip(ready, values, strict=True)):
+            shown = part(progress, k / len(ready), (k + 1) / len(ready)) if len(ready) > 1 else progress
+            watched = replace(own, options=replace(options, progress=shown))
 
-        answer = devices.within_memory(run, ready.device, 1, channels[0].name)[0]
+            def run(
+                where: torch.device,
+                _: int | None,
+                watched: Ready[SequenceClassifier] = watched,
+                of_table: Tensor | None = of_table,
+            ) -> Classification:
+                return _one(replace(watched, device=where), channels, framing, given=channels_given, values=of_table)
+
+            answers.append(devices.within_memory(run, own.device, 1, channels[0].name)[0])
+        answer = _mean(answers, models)
         return answer if turn is None else _as_stored(answer, turn)
 
     results = [one(*each) for each in passes]
     return results if isinstance(images, Sequence) and s.along != "visit" else results[0]
+
+
+def _mean(answers: Sequence[Classification], models: Sequence[Model]) -> Classification:
+    """The mean of what several models answer; that of one is its own."""
+    if len(answers) == 1:
+        return answers[0]
+    per_step = np.mean([a.per_step for a in answers], 0)
+    return replace(
+        answers[0],
+        probabilities={n: float(np.mean([a.probabilities[n] for a in answers])) for n in answers[0].classes},
+        per_step=per_step,
+        attention=np.mean([a.attention for a in answers], 0),
+        extent=_extent(per_step),
+        model=model_names(models),
+    )
+
+
+def _extent(per_step: NDArray[np.float32]) -> int:
+    """Steps in which the first class has a probability of at least 0.5."""
+    return int((per_step[:, 0] >= 0.5).sum())
 
 
 def _as_stored(answer: Classification, turn: Upright) -> Classification:
@@ -163,13 +202,17 @@ def _as_stored(answer: Classification, turn: Upright) -> Classification:
 
 
 def _visits(
-    images: Images, narrowed: Model, ready: Ready[SequenceClassifier], transforms: Sequence[Position] | None
+    images: Images,
+    narrowed: Model,
+    ready: Ready[SequenceClassifier],
+    stride: int,
+    transforms: Sequence[Position] | None,
 ) -> tuple[list[ImageSequence], Framing]:
     """A patient's visits as the frames of one exam, on the grid of the first."""
     force, cancelled = ready.options.force, ready.options.cancelled
     patient = visits.patient_of(images, narrowed, transforms, force=force, cancelled=cancelled)
     group = visits.stack_visits(patient.exams, patient.days, patient.to_common, cancelled)[0]
-    return group.channels, group.framing(pixel_mm=ready.settings.pixel_mm, stride=ready.network.stride)
+    return group.channels, group.framing(pixel_mm=ready.settings.pixel_mm, stride=stride)
 
 
 def _values(table: Mapping[str, float | str] | None, model: Model, network: SequenceClassifier) -> Tensor | None:
@@ -193,9 +236,9 @@ def _values(table: Mapping[str, float | str] | None, model: Model, network: Sequ
     return torch.tensor([[tabular.value(table, name) for name in names]])
 
 
-def _given(images: Images, model: Model, network: SequenceClassifier) -> tuple[str, ...]:
+def _given(images: Images, model: Model, networks: Sequence[SequenceClassifier]) -> tuple[str, ...]:
     """The channels that are there; a network of one modality needs all of them."""
-    if network.modalities == 1 or not isinstance(images, Mapping):
+    if any(n.modalities == 1 for n in networks) or not isinstance(images, Mapping):
         return model.info.channels
     return tuple(c for c in model.info.channels if c in images) or model.info.channels
 
@@ -249,8 +292,8 @@ def _one(
         probabilities={n: float(p) for n, p in zip(names, exam, strict=True)},
         per_step=per_step,
         attention=attention[0].float().cpu().numpy(),
-        extent=int((per_step[:, 0] >= 0.5).sum()),
+        extent=_extent(per_step),
         classes=names,
         step_axis="visit" if ready.settings.along == "visit" else framing.axes[0] or "z",
-        model=f"{model.info.name} {model.info.version}",
+        model=model_names([model]),
     )

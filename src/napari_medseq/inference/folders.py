@@ -18,10 +18,11 @@ import numpy as np
 from napari_medseq import io
 from napari_medseq.errors import MedseqError, OperationCancelled, ReadError, SettingsError
 from napari_medseq.geometry import voxel_volume_mm3
+from napari_medseq.inference.ensemble import models_of
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.io.naming import channel_of, names_labels, stem
 from napari_medseq.io.numbered_pictures import holds_sequences
-from napari_medseq.models import Model, ModelLike, loaded
+from napari_medseq.models import Model, ModelLike
 from napari_medseq.models.choosing import Series, choose_image
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence
@@ -101,7 +102,7 @@ def cases_in(folder: Path, *, frames: bool = False) -> list[Case]:
 
 def segment_folder(
     folder: Path,
-    model: ModelLike,
+    model: ModelLike | Sequence[ModelLike],
     out: Path,
     *,
     ending: str = ".nii.gz",
@@ -118,7 +119,8 @@ def segment_folder(
     ----------
     folder : Path
         See the module.
-    model : Model, str or path
+    model : Model, str or path, or a sequence of them
+        Several are averaged, as `segment` does.
     out : Path
         Folder of the label files, ``<case><ending>`` each, written whole or not at all.
     ending : str
@@ -143,8 +145,8 @@ def segment_folder(
     OperationCancelled
         When `cancelled` says so; the label files so far stay.
     """
-    model_loaded = loaded(model)
-    cases = cases_in(folder, frames=model_loaded.info.sequence_axis == "t")
+    models = models_of(model)
+    cases = cases_in(folder, frames=models[0].info.sequence_axis == "t")
     for case in cases:
         target = out / f"{case.name}{ending}"
         if any(path.is_file() and target.exists() and target.samefile(path) for path in case.files.values()):
@@ -161,10 +163,8 @@ def segment_folder(
             progress, number / len(cases), (number + 1) / len(cases), f"{case.name} ({number + 1} of {len(cases)}): "
         )
         try:
-            images = _images(case, model_loaded, series, force)
-            labels = segment(
-                images, model_loaded, device=device, force=force, progress=share, cancelled=cancelled
-            ).labels
+            images = _images(case, models[0], series, force)
+            labels = segment(images, models, device=device, force=force, progress=share, cancelled=cancelled).labels
             io.write(labels, target)
             results.append(Done(case.name, "done", target, volumes_ml(labels), round(time.monotonic() - began, 2)))
         except OperationCancelled:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from napari_medseq import geometry, memory
 from napari_medseq.errors import MedseqError
+from napari_medseq.inference.ensemble import model_names
 from napari_medseq.inference.frame import Framing
 from napari_medseq.inference.images import Number, to_image_axes
 from napari_medseq.inference.postprocessing import postprocess
@@ -232,8 +233,3 @@ def with_warnings(result: Segmentation, notes: Sequence[str]) -> Segmentation:
     if not notes:
         return result
     return replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *notes)))
-
-
-def model_names(models: Sequence[Model]) -> str:
-    """Name and version of each model of an average, as `Segmentation.model` states them."""
-    return " + ".join(f"{m.info.name} {m.info.version}" for m in models)

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.inference import devices, dynamic, remote, visits
+from napari_medseq.inference.ensemble import check_together, models_of
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.options import Output, RunKeywords, RunOptions, SegmentKeywords, SegmentOptions
@@ -19,7 +20,7 @@ from napari_medseq.inference.settings import InferenceSettings, inference_settin
 from napari_medseq.inference.slabs import is_slab, refuse, segment_slabs
 from napari_medseq.inference.sliding import warn_of_preprocessing, window_settings
 from napari_medseq.inference.working import stacked_channels
-from napari_medseq.models import Model, ModelLike, loaded
+from napari_medseq.models import Model, ModelLike
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.registration.transform import Position
@@ -116,8 +117,7 @@ def segment(
     OperationCancelled
         Within one step of `cancelled` returning True.
     """
-    several = isinstance(model, Sequence) and not isinstance(model, str)
-    models = tuple(loaded(m) for m in model) if several else (loaded(model),)  # type: ignore[arg-type, union-attr]
+    models = models_of(model)
     options = SegmentOptions(
         outputs=outputs, steps=steps, keep=keep, region=region, chunk=chunk, samples=samples, views=views
     )
@@ -228,8 +228,6 @@ def _segment_steps(
 
 def _check_models(models: Sequence[Model], options: SegmentOptions) -> None:
     """Refuse models that are not for segmentation, and options that they do not have."""
-    if not models:
-        raise ModelError("The list of models is empty; give one or more.")
     for each in models:
         usable = isinstance(each.network, Stepwise) or each.inference.get("kind") == "window"
         if each.info.task != "segmentation" or not usable:
@@ -244,23 +242,4 @@ def _check_recurrent(models: Sequence[Model]) -> None:
         along = inference_settings(each.inference, each.info.name).along if isinstance(network, Stepwise) else "z"
         if isinstance(network, Stepwise) and along not in network.axes:
             raise ModelError(f"{each.info.name} takes volumes as its steps, so it works along t or visit, not slices.")
-    for other in models[1:]:
-        _check_together(models[0], other)
-
-
-def _check_together(first: Model, other: Model) -> None:
-    """Refuse models whose probabilities are not of the same things at the same places."""
-    if not (isinstance(first.network, Stepwise) and isinstance(other.network, Stepwise)):
-        raise ModelError(f"{first.info.name} and {other.info.name}: only models of this package can be averaged.")
-    for field in ("channels", "classes", "sequence_axis", "modality"):
-        one, two = getattr(first.info, field), getattr(other.info, field)
-        if one != two:
-            raise ModelError(
-                f"{other.info.name} cannot be averaged with {first.info.name}: {field} are {two}, not {one}."
-            )
-    one, two = (inference_settings(m.inference, m.info.name) for m in (first, other))
-    if (one.along, one.pixel_mm) != (two.along, two.pixel_mm) or first.network.volumes != other.network.volumes:
-        raise ModelError(
-            f"{other.info.name} cannot be averaged with {first.info.name}: it works along {two.along} at {two.pixel_mm} mm, "
-            f"the first along {one.along} at {one.pixel_mm} mm."
-        )
+    check_together(models)

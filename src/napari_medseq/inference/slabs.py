@@ -15,11 +15,12 @@ from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.inference import devices
 from napari_medseq.inference.answers import check_finite
+from napari_medseq.inference.ensemble import model_names
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.postprocessing import postprocess
-from napari_medseq.inference.prediction import Segmentation, model_names, remove_small_objects, with_warnings
+from napari_medseq.inference.prediction import Segmentation, remove_small_objects, with_warnings
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps, starts
 from napari_medseq.inference.working import Triple, WorkingGrid, grey_channels, working_volume

@@ -87,7 +87,7 @@ def study_of(viewer: ViewerModel, name: str | None = None) -> Study:
 def segment(
     viewer: ViewerModel,
     images: Image | Sequence[Image],
-    model: ModelLike,
+    model: ModelLike | Sequence[ModelLike],
     *,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -101,7 +101,8 @@ def segment(
     ----------
     viewer : ViewerModel
     images : Image layer or sequence of them
-    model : Model, name or bundle folder
+    model : Model, name or bundle folder, or a sequence of them
+        Several are averaged.
     **settings
         Arguments of `ms.segment`, such as ``device``; "probability" and "uncertainty" in ``outputs`` become Image
         layers.
@@ -111,13 +112,15 @@ def segment(
     ModelError
         If the model does not fit an image; the layers stay as they were.
     """
+    from napari_medseq.inference.ensemble import models_of
+
     chosen = list(images) if isinstance(images, Iterable) else [images]
-    loaded = ms.load_model(model) if isinstance(model, str | PathLike) else model
+    models = models_of(model)
     seqs = [to_sequence(layer) for layer in chosen]
-    if loaded.info.sequence_axis == "visit" and len(seqs) > 1:
-        segmentations = ms.segment(as_visits(chosen, seqs), loaded, progress=progress, cancelled=cancelled, **settings)
+    if models[0].info.sequence_axis == "visit" and len(seqs) > 1:
+        segmentations = ms.segment(as_visits(chosen, seqs), models, progress=progress, cancelled=cancelled, **settings)
     else:
-        segmentations = [ms.segment(s, loaded, progress=progress, cancelled=cancelled, **settings) for s in seqs]
+        segmentations = [ms.segment(s, models, progress=progress, cancelled=cancelled, **settings) for s in seqs]
     return [
         added
         for layer, one in zip(chosen, segmentations, strict=True)
@@ -172,8 +175,8 @@ def resample_onto(viewer: ViewerModel, layer: Layer, reference: Layer) -> Layer:
     return show_derived(viewer, layer, moved, reference=reference, name=f"{layer.name} on {reference.name}", **extra)
 
 
-def classify(image: Layer, model: ModelLike, **settings: Any) -> Classification:
-    """Classify the image of a layer with `ms.classify`."""
+def classify(image: Layer, model: ModelLike | Sequence[ModelLike], **settings: Any) -> Classification:
+    """Classify the image of a layer with `ms.classify`, by a model or the mean of several."""
     classification: Classification = ms.classify(to_sequence(image), model, **settings)
     return classification
 

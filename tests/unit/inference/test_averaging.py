@@ -67,12 +67,62 @@ def test_models_along_visits_are_averaged_too(tmp_path: Path) -> None:
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     first, second = folds(tmp_path, 2)
     other = replace(second, info=second.info.model_copy(update={"classes": {1: "vessel"}}))
-    with pytest.raises(ModelError, match="fold1 cannot be averaged with fold0: classes"):
+    with pytest.raises(ModelError, match="fold1 cannot be averaged with fold0: its classes"):
         ms.segment(blob(), [first, other])
     coarse = replace(second, inference={**second.inference, "pixel_mm": 2.0})
-    with pytest.raises(ModelError, match=r"2\.0 mm"):
+    with pytest.raises(ModelError, match=r"its pixel_mm is 2\.0, not None"):
         ms.segment(blob(), [first, coarse])
     with pytest.raises(ModelError, match="needs a segmentation model"):
         ms.segment(blob(), [first, model(tmp_path / "c", CLASSIFIER)])
     with pytest.raises(ModelError, match="empty"):
         ms.segment(blob(), [])
+
+
+def classifiers(folder: Path, count: int = 2, network: dict[str, Any] = CLASSIFIER, **inference: Any) -> list[ms.Model]:
+    """Classifiers of one kind with weights of their own."""
+    made = []
+    for k in range(count):
+        fold = model(folder / f"fold{k}", network, **inference)
+        with torch.no_grad():
+            for p in fold.network.parameters():
+                p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(k)))
+        made.append(fold)
+    return made
+
+
+def test_classifiers_are_averaged(tmp_path: Path) -> None:
+    models, image = classifiers(tmp_path, 3), blob()
+    each = [ms.classify(image, m) for m in models]
+    together = ms.classify(image, models)
+    assert len({e.probabilities["lesion"] for e in each}) == 3
+    assert together.probabilities["lesion"] == pytest.approx(np.mean([e.probabilities["lesion"] for e in each]))
+    assert np.allclose(together.per_step, np.mean([e.per_step for e in each], 0))
+    assert np.allclose(together.attention, np.mean([e.attention for e in each], 0))
+    assert together.extent == int((together.per_step[:, 0] >= 0.5).sum())
+    assert together.model == "fold0 0 + fold1 0 + fold2 0"
+    assert ms.classify(image, models[:1]).probabilities == each[0].probabilities
+    folders: list[str | PathLike[str] | ms.Model] = [Path(m.info.folder) for m in models[:2]]
+    seen: list[float] = []
+    visits = ms.classify([ms.Visit(None, (image,), name="v")], folders, progress=lambda d, n, _: seen.append(d / n))
+    assert [v.model for v in visits] == ["fold0 0 + fold1 0"]
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+
+def test_classifiers_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    first, second = classifiers(tmp_path)
+    for field, value in (("classes", {0: "vessel"}), ("channels", ("T2",)), ("table", ("age",)), ("modality", "CT")):
+        other = replace(second, info=second.info.model_copy(update={field: value}))
+        with pytest.raises(ModelError, match=f"fold1 cannot be averaged with fold0: its {field} is"):
+            ms.classify(blob(), [first, other])
+    for name, setting in (("pixel_mm", 2.0), ("size", [64, 64]), ("along", "t")):
+        other = replace(second, inference={**second.inference, name: setting})
+        with pytest.raises(ModelError, match=f"fold1 cannot be averaged with fold0: its {name} is"):
+            ms.classify(blob(), [first, other])
+    two = {**CLASSIFIER, "classes": 1, "target": "exclusive"}
+    with pytest.raises(ModelError, match="its target is exclusive, not multilabel"):
+        ms.classify(blob(), [first, model(tmp_path / "e", two)])
+    with pytest.raises(ModelError, match="is a segmentation model; classify needs a classification model"):
+        ms.classify(blob(), [first, model(tmp_path / "s", UNET)])
+    with pytest.raises(ModelError, match="empty"):
+        ms.classify(blob(), [])
