@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +11,13 @@ import pandas as pd
 import torch
 
 from napari_medseq import files
-from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
+from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.evaluation import Interval
 from napari_medseq.models import Model, load_model, networks
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.settings import checked
-from napari_medseq.training import class_bundle, splits
+from napari_medseq.training import class_bundle, class_judging, splits
 from napari_medseq.training.automatic import layout_of, learning_device
 from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.budget import Budget, threads
@@ -31,7 +30,6 @@ from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import classification_loss
 from napari_medseq.training.prepared import Decoded
 from napari_medseq.training.samples import Windows
-from napari_medseq.training.tasks import whole
 
 _MEASURING, _READING = 0.1, 0.4  # shares of the time after which no further exam is measured, or read
 _ENOUGH_PATIENTS = 5  # of each class, from which some are kept back to judge
@@ -102,15 +100,21 @@ def train_classes(
     cases = exam_cases(decoded, plan, part(progress, 0.04, 0.1), cancelled, budget.after(_READING))
     groups = _groups(c, cases, plan.classes, {e.patient for e in layout.entries if e.split == "validation"})
     parts = [_part(c, k) for k in range(1, len(groups) + 1)]
-    to_judge = _seconds_to_judge(plan, [x for x in cases if any(x.patient in g for g in groups)])
+    modality = c.modality or found.modality
+    to_judge = _seconds_to_judge(c, plan, decoded, [x for x in cases if any(x.patient in g for g in groups)], budget)
     learned: list[class_bundle.Learned] = []
     for k, (own, judges) in enumerate(zip(parts, groups, strict=True)):
         plan.save(own.run_folder / "plan.yaml")
         seconds = budget.for_training(to_judge) / (len(groups) - k)
         share = part(progress, 0.1 + 0.9 * k / len(groups), 0.1 + 0.9 * (k + 1) / len(groups))
         with threads(c.threads):
-            outcome = _learn(own, plan, cases, judges, seconds, device, share, cancelled)
-        class_bundle.write(own, layout, outcome, c.modality or found.modality)
+            outcome = _learn(
+                own, plan, [x for x in cases if x.patient not in judges], seconds, device, share, cancelled
+            )
+            model = class_judging.as_used(own, outcome, modality)
+            judged = class_judging.judged(model, decoded, [x for x in cases if x.patient in judges], cancelled)
+        outcome = replace(outcome, judged=judged, scores=class_bundle.scores_of(judged, plan.classes))
+        class_bundle.write(own, layout, outcome, modality)
         learned.append(outcome)
     return _result(c, plan, parts, learned)
 
@@ -261,29 +265,29 @@ def _by_chance(c: AutoConfig, cases: Sequence[Case], classes: Sequence[str]) -> 
     return {p for patients in own for p in patients[: max(1, round(share * len(patients))) if share else 0]}
 
 
-def _seconds_to_judge(plan: ClassPlan, judging: Sequence[Case]) -> float:
+def _seconds_to_judge(
+    c: AutoConfig, plan: ClassPlan, decoded: Decoded, judging: Sequence[Case], budget: Budget
+) -> float:
     """How long judging will take, from the time that one exam takes."""
     if not judging:
         return 0.0
-    network = networks.build_sequence_network(plan.definition).eval()
-    began = time.perf_counter()
-    with torch.no_grad():
-        whole(network, judging[0])
-    return (time.perf_counter() - began) * len(judging)
+    weights = networks.build_sequence_network(plan.definition).state_dict()
+    model = class_judging.as_used(c, class_bundle.Learned(plan=plan, weights=weights, patients=(), exams={}), None)
+    began = budget.spent
+    class_judging.judged(model, decoded, judging[:1])
+    return (budget.spent - began) * len(judging)
 
 
 def _learn(
     c: AutoConfig,
     plan: ClassPlan,
-    cases: Sequence[Case],
-    judges: set[str],
+    learned: Sequence[Case],
     seconds: float,
     device: torch.device,
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> class_bundle.Learned:
-    """Train the plan's network on the patients that do not judge, and judge it."""
-    learned = [x for x in cases if x.patient not in judges]
+    """Train the plan's network."""
     check(cancelled)
     torch.manual_seed(c.seed)
     network = networks.build_sequence_network(plan.definition)
@@ -320,36 +324,9 @@ def _learn(
         progress=progress,
         cancelled=cancelled,
     )
-    network.load_state_dict(weights)
-    network = network.cpu().eval()
-    judged = _judged(network, [x for x in cases if x.patient in judges], plan.classes)
     return class_bundle.Learned(
         plan=plan,
-        weights=network.state_dict(),
+        weights={name: value.cpu() for name, value in weights.items()},
         patients=tuple(sorted({x.patient for x in learned})),
         exams={name: int(n) for name, n in zip(plan.classes, of_class.sum(0).tolist(), strict=True)},
-        judged=judged,
-        scores=class_bundle.scores_of(judged, plan.classes),
     )
-
-
-@torch.no_grad()
-def _judged(network: SequenceClassifier, cases: Sequence[Case], classes: Sequence[str]) -> pd.DataFrame:
-    """A row for each exam that was not learned from."""
-    rows = []
-    for case in cases:
-        assert case.target is not None
-        logits = whole(network, case).exam[0].float()
-        if not bool(logits.isfinite().all()):
-            raise MedseqError(f"The network gives no numbers for {case.name}; lower the plan's rate.")
-        p = network.probabilities(logits).tolist()
-        rows.append(
-            {
-                "patient": case.patient,
-                "case": case.name,
-                "class": classes[int(case.target.argmax())],
-                "answer": classes[max(range(len(p)), key=lambda k: p[k])],
-                **{f"probability {name}": value for name, value in zip(classes, p, strict=True)},
-            }
-        )
-    return pd.DataFrame(rows, columns=["patient", "case", "class", "answer", *(f"probability {n}" for n in classes)])

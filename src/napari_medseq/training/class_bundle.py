@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -30,16 +30,17 @@ class Learned:
     exams : dict of str to int
         Class → exams of it that it learned from.
     judged : DataFrame
-        A row for each exam that judged it.
+        A row for each exam that judged it, see `class_judging`; empty before.
     scores : mapping of str to Interval
+        Empty without any.
     """
 
     plan: ClassPlan
     weights: Mapping[str, Tensor]
     patients: tuple[str, ...]
     exams: Mapping[str, int]
-    judged: pd.DataFrame
-    scores: Mapping[str, Interval]
+    judged: pd.DataFrame = field(default_factory=pd.DataFrame)
+    scores: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def scores_of(judged: pd.DataFrame, classes: Sequence[str]) -> dict[str, Interval]:
@@ -54,12 +55,11 @@ def scores_of(judged: pd.DataFrame, classes: Sequence[str]) -> dict[str, Interva
     )
 
 
-def write(c: AutoConfig, layout: Layout, learned: Learned, modality: str | None) -> None:
-    """Write the bundle, and beside it the record of how it came about."""
-    plan, out = learned.plan, Path(c.out)
-    name = c.name or out.name
+def write_model(folder: Path, c: AutoConfig, learned: Learned, modality: str | None) -> None:
+    """Write the bundle."""
+    plan, name = learned.plan, c.name or Path(c.out).name
     bundle.write_bundle(
-        out,
+        folder,
         facts={
             "name": name, "task": "classification", "modality": modality, "name_patterns": [], "channels": list(plan.channels),
             "classes": {str(k): v for k, v in enumerate(plan.classes)}, "sequence_axis": plan.along,
@@ -73,6 +73,11 @@ def write(c: AutoConfig, layout: Layout, learned: Learned, modality: str | None)
         licence=c.licence,
         version="0.1.0",
     )  # fmt: skip
+
+
+def write(c: AutoConfig, layout: Layout, learned: Learned, modality: str | None) -> None:
+    """Write the bundle, and beside it the record of how it came about."""
+    write_model(Path(c.out), c, learned, modality)
     record.write_run(
         c.run_folder / "run.json",
         {

@@ -57,8 +57,8 @@ def whole(network: SequenceNetwork, case: Case, image: Tensor | None = None) -> 
     """The output of a network for a whole case, as a batch of one.
 
     Where a case has positions (the slices of frames or visits) each is a sequence of its own, and what is said of them lies
-    along an axis before y; a network for volumes sees them together. Rows and columns are padded to the network's stride; the
-    padding is part of the answer.
+    along an axis before y; a network for volumes sees them together. Rows and columns are padded to the network's stride as `Framing.read`
+    does in use, each plane with its own darkest value; the padding is part of the answer.
 
     Parameters
     ----------
@@ -74,7 +74,11 @@ def whole(network: SequenceNetwork, case: Case, image: Tensor | None = None) -> 
     # edges repeat along slices, as in training
     if deep and -d % stride:
         image = torch.cat([image, image[:, :, -1:].expand(-1, -1, -d % stride, -1, -1)], 2)
-    x = functional.pad(image, (0, -w % stride, 0, -h % stride), value=float(image.min())).to(where)
+    x = image.amin((1, -2, -1), keepdim=True).repeat(
+        1, image.shape[1], *[1] * (image.ndim - 4), h + -h % stride, w + -w % stride
+    )
+    x[..., :h, :w] = image
+    x = x.to(where)
     if x.ndim == 4 or deep:
         return _of_sequence(network, x, case)
     if isinstance(network, SequenceClassifier):
