@@ -15,7 +15,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.models.library import SHIPPED
 from tests.napari.helpers import as_plugins_see_it, click
-from tests.napari.person import at, stroke
+from tests.napari.person import at, paint, stroke
 from tests.narrowing import some
 
 pytestmark = pytest.mark.skipif(not (SHIPPED / "propagate").is_dir(), reason="the bundle propagate is not there yet")
@@ -209,6 +209,35 @@ def test_a_finished_object_is_left_alone_by_every_new_answer(
     assert np.array_equal(some(widget.answer).data, first)  # the whole answer is one step
     click(qtbot, widget.finish_button)  # go on with it
     assert widget._finished == set()
+
+
+def test_an_answer_is_corrected_where_it_is_seen_and_another_dock_goes_on_with_it(
+    scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
+) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    labels = some(widget.labels.layer)
+    labels.data[7] = TRUTH[7]
+    propagate(widget, qtbot, wait)
+    answer = some(widget.answer)
+    # the painted slice below would show the same colour where the answer above is erased
+    assert answer.visible
+    assert not labels.visible
+    viewer.layers.selection.active = labels  # who goes on painting there sees it
+    assert labels.visible
+    click(qtbot, widget.finish_button)
+    erased = paint(viewer, answer, (7, 24, 20), label=1, mode="erase")
+    assert erased.any()
+    again = TeachWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(again, name="Teach again")
+    assert (again.answer, again.labels.layer, again._finished) == (answer, labels, {1})
+    assert again._next == widget._next
+    click(qtbot, again.finish_button)
+    count = len(viewer.layers)
+    propagate(again, qtbot, wait)
+    assert len(viewer.layers) == count
+    assert not labels.data[erased].any()  # the correction is taken over
+    assert not labels.visible
 
 
 def test_interpolation_only_fills_between_and_nothing_beyond(

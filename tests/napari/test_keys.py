@@ -132,6 +132,13 @@ def test_keys_look_at_the_next_slice_accept_and_reject_it(
     assert np.asarray(verbs.to_sequence(answer).data).any((1, 2)).tolist() == [k != 1 for k in range(6)]
     assert "in doubt" in widget.next_button.toolTip()
     assert not widget.next_button.isEnabled()
+    # what is undone is offered again at once, and what is redone is not
+    key(viewer, qtbot, Qt.Key_Z, Qt.ControlModifier)
+    assert widget.next_button.text() == "Look at slice 2 next"
+    key(viewer, qtbot, Qt.Key_Z, Qt.ControlModifier)
+    assert widget.next_button.text() == "Look at slice 5 next"
+    verbs.redo(viewer)
+    assert widget.next_button.text() == "Look at slice 2 next"
     viewer.layers.remove(answer)
     assert widget.next_button.isHidden()
     assert "no answer" in widget.right_button.toolTip()

@@ -60,7 +60,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._image: Image | None = None
         self._next: int | None = None
         self._found: Segmentation | None = None
-        self._finished: set[int] = set()
+        self._undone = 0
         accompany(napari_viewer)
         self.work = WorkBar()
         self.outcome = wrapped()
@@ -170,10 +170,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.work.busy_changed.connect(self._update)
         self.only_between.toggled.connect(lambda _on: self._update())
         for box in (self.image, self.labels):
-            box.currentIndexChanged.connect(self._update)
+            box.currentIndexChanged.connect(self._recall)
         self.image.currentIndexChanged.connect(self._choose_labels)
         follow_layers(self.viewer, self._update)
         connect_until_destroyed(self.viewer.layers.events.inserted, self._choose_new)
+        connect_until_destroyed(self.viewer.layers.selection.events.active, self._show_painted)
+        connect_until_destroyed(verbs.editing_of(self.viewer).events.changed, self._offer_again)
 
     def _choose_new(self, event: Event) -> None:
         """Empty labels on the image's grid, wherever they were made, are what is painted in next."""
@@ -184,13 +186,33 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             self.labels.choose(layer)
 
     def _choose_labels(self, _event: object = None) -> None:
-        """Choose labels on the image's grid, if there are any and the chosen ones are not."""
+        """Choose the labels of the image's last answer; else labels on its grid, if there are any and the chosen ones are not."""
         image, labels = self.image.layer, self.labels.layer
-        if image is not None and (labels is None or verbs.why_not_together(image, labels)):
+        before = None if image is None or image == self._image else verbs.last_answer(self.viewer, image)
+        known = None if before is None else verbs.answered(before)
+        if known is not None:
+            self.labels.choose(known.labels())
+            self._recall()
+        elif image is not None and (labels is None or verbs.why_not_together(image, labels)):
             masks = (layer for layer in self.viewer.layers if layer_kind(layer) == "labels")
             fitting = [layer for layer in masks if not verbs.why_not_together(image, layer)]
             if fitting:
                 self.labels.choose(fitting[-1])
+
+    def _recall(self, _event: object = None) -> None:
+        """Go on with the answer that was computed from what is chosen, also one of a dock that was closed since."""
+        image, labels = self.image.layer, self.labels.layer
+        before = None if image is None or labels is None else verbs.last_answer(self.viewer, image, labels)
+        known = None if before is None else verbs.answered(before)
+        if before is not None and known is not None and before != self.answer:
+            self._image, self._found, self.answer = image, known.segmentation, before
+            self._offer()
+        self._update()
+
+    def _show_painted(self, event: Event) -> None:
+        """Show the painted labels again when a person, or an outline made from a box, goes on in them."""
+        if event.value is not None and event.value == self.labels.layer and not event.value.visible:
+            event.value.visible = True
 
     def _teach_box(self) -> QGroupBox:
         """The controls of *Teach* itself."""
@@ -241,7 +263,6 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         has_answer = self.answer is not None and self.answer in self.viewer.layers
         if self.answer is not None and not has_answer:  # the layer was removed, so its description is removed too
             self.answer = self._next = self._found = None
-            self._finished = set()
             self.outcome.clear()
         why = "" if has_answer else "There is no answer yet: press Propagate or Teach first"
         doubts = why or ("" if self._next is not None else "No slice that you did not paint is in doubt")
@@ -336,12 +357,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     def _show(self, lesson: verbs.LessonJob, segmentation: Segmentation, name: str) -> None:
         """Show an answer, report what was taken over from the previous one, and offer the next slice to look at."""
-        if self._image != lesson.image:
-            self._finished = set()
         active = self.viewer.layers.selection.active
-        self._take(lesson.image, verbs.show_lesson(self.viewer, lesson, segmentation), segmentation, name)
+        answer = verbs.show_lesson(self.viewer, lesson, segmentation)
+        self._take(lesson.image, answer, segmentation, name)
         self._paint_in_answer(active)
-        self._offer(verbs.doubtful_slice(segmentation, lesson.done))
+        verbs.hide_painted(answer, lesson.labels)
+        self._offer()
         if lesson.corrected:
             noun = "slice counts" if len(lesson.corrected) == 1 else "slices count"
             show_info(f"{len(lesson.corrected)} corrected {noun} as painted from now on, in {lesson.labels.name}.")
@@ -351,10 +372,26 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         """The name of the answer's steps: slice or frame."""
         return "slice" if self._found is None or "t" not in self._found.labels.axes else "frame"
 
-    def _offer(self, step: int | None) -> None:
-        """Offer the slice that is most worth looking at next."""
-        self._next = step
+    @property
+    def _finished(self) -> set[int]:
+        """Labels of the objects that a new answer must not change."""
+        known = None if self.answer is None else verbs.answered(self.answer)
+        return set() if known is None else known.finished
+
+    def _offer(self) -> None:
+        """Offer the slice that is most worth looking at next, among those that are not painted."""
+        labels = self.labels.layer
+        if self._found is not None and labels is not None:
+            done = {*verbs.painted_slices(labels), *verbs.settled_slices(self.viewer, labels)}
+            self._next = verbs.doubtful_slice(self._found, sorted(done))
         self._update_answer()
+
+    def _offer_again(self, _event: object = None) -> None:
+        """Offer a slice again after something was undone or redone; a stroke alone is not worth counting slices."""
+        undone = len(verbs.editing_of(self.viewer).history.undone)
+        if undone != self._undone:
+            self._undone = undone
+            self._offer()
 
     def _settle(self, right: bool) -> None:
         """Count the slice that is shown as right, or as empty, and offer the next one."""
@@ -367,17 +404,16 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.viewer.status = (
             f"{self._word.capitalize()} {step + 1} counts as painted{'' if right else ', and as empty'}."
         )
-        if self._found is not None:
-            done = {*verbs.painted_slices(layer), *verbs.settled_slices(self.viewer, layer)}
-            self._offer(verbs.doubtful_slice(self._found, sorted(done)))
+        self._offer()
 
     def _finish(self) -> None:
         """Finish the object whose label is selected in the active layer, or continue it."""
         _, layer = self._both()
         at = self.answer if self.viewer.layers.selection.active == self.answer and self.answer is not None else layer
         label = int(at.selected_label)
-        self._finished ^= {label}
-        numbers = ", ".join(map(str, sorted(self._finished)))
+        finished = self._finished
+        finished ^= {label}
+        numbers = ", ".join(map(str, sorted(finished)))
         self.viewer.status = f"Finished: {numbers}." if numbers else "No object is finished."
 
     def _look_next(self) -> None:

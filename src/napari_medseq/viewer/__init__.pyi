@@ -65,6 +65,10 @@ from .identity import orientation_letters as orientation_letters
 from .identity import patient_in_front as patient_in_front
 from .landmarks import landmark_pairs as landmark_pairs
 from .landmarks import new_landmarks as new_landmarks
+from .last_answers import Answered as Answered
+from .last_answers import answered as answered
+from .last_answers import hide_painted as hide_painted
+from .last_answers import last_answer as last_answer
 from .lesion_marks import hide_marks as hide_marks
 from .lesion_marks import show_diameters as show_diameters
 from .lesion_marks import show_numbers as show_numbers
@@ -217,6 +221,7 @@ __all__ = [
     "KEYS",
     "MOST_PANES",
     "PROPAGATE",
+    "Answered",
     "Autosave",
     "BrushLimit",
     "CarriedMask",
@@ -248,6 +253,7 @@ __all__ = [
     "add_sequence",
     "add_study",
     "add_visit",
+    "answered",
     "apply_edit",
     "apply_lesion_colours",
     "as_visits",
@@ -297,6 +303,7 @@ __all__ = [
     "hand_alignment",
     "hand_brush",
     "hide_marks",
+    "hide_painted",
     "hints_of",
     "identity",
     "image_below",
@@ -308,6 +315,7 @@ __all__ = [
     "keep_views_true",
     "label_layers",
     "landmark_pairs",
+    "last_answer",
     "lesson_job",
     "limit_brush",
     "locate",

@@ -19,6 +19,7 @@ from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.last_answers import remember_answer
 from napari_medseq.viewer.layers import KEY, from_layer, own_array
 from napari_medseq.viewer.lessons import (
     interpolated,
@@ -182,7 +183,9 @@ def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation)
         segmentation = with_painted(segmentation, from_layer(job.labels), job.done)
         if job.before is not None:
             segmentation = with_finished(segmentation, job.before, job.finished)
-        return show_answer(viewer, job.image, segmentation, job.answer, job.labels)
+        answer = show_answer(viewer, job.image, segmentation, job.answer, job.labels)
+    remember_answer(answer, job.image, job.labels, segmentation)
+    return answer
 
 
 def propagate(
