@@ -100,7 +100,7 @@ def propagate(
 
     Memory beyond the image, per step and whatever the number of objects: the labels; where there are several objects 2 bytes per
     pixel of the boxes that they fill, and no more than 2 per pixel of the image; 5 bytes per pixel of the windows that wait, up to
-    128 MB; and of the one object that is carried (of several small ones, up to 16 MB) 40 bytes per pixel of its window beside the
+    128 MB; and of the one object that is carried (of several small ones, up to 16 MB) 52 bytes per pixel of its window beside the
     network's features (`prompt_passes`), of which there are no more than half a gigabyte.
 
     Parameters

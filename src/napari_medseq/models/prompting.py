@@ -22,6 +22,7 @@ FAR = 40.0
 RING = 12.0
 #: bins of the histograms of intensities, and the normalised intensity, in spreads, at which they end
 BINS, RANGE = 64, 3.0
+_ROUNDING = 1e-6  # of an intensity: what single precision does not tell apart
 #: steps, and radii of the shape, beyond which distances to the painted steps are not told apart
 HORIZON = (99.0, 4.0)
 #: channels per step: image, prompt, flag, two of the shape, two of the intensities, images and shapes of the painted steps on either
@@ -191,7 +192,8 @@ def _normalised(image: Tensor, near: Tensor, filled_steps: Tensor) -> Tensor:
     total = weight.sum(1).clamp_min(1)
     mean = (flat * weight).sum(1) / total
     spread = ((flat - mean[:, None]).square() * weight).sum(1).div(total).sqrt()
-    spread = torch.maximum(spread, 0.02 * image.flatten(1).std(1)).clamp_min(1e-6)
+    least = torch.maximum(0.02 * image.flatten(1).std(1), _ROUNDING * mean.abs())  # units may be as small as 1e-9
+    spread = torch.maximum(spread, least).clamp_min(torch.finfo(image.dtype).tiny)
     scaled = (image - mean[:, None, None, None]).div_(spread[:, None, None, None])  # in place: it is large
     return scaled.div_(RANGE).tanh_().mul_(RANGE)
 

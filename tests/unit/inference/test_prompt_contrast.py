@@ -54,3 +54,23 @@ def test_without_paint_or_contrast_an_image_is_as_it_was() -> None:
     even = torch.ones_like(image)
     assert torch.equal(limited(even, painted), even)
     assert torch.equal(limited(image, painted, ~ANNOTATED), image)  # painted on a step that is not annotated
+
+
+@pytest.mark.parametrize("value", [-32768.0, 65535.0])
+def test_padding_of_any_value_costs_no_contrast(value: float) -> None:
+    image, painted = scan(air=12)
+    padded = image.clone()
+    padded[..., 36:] = value
+    found = limited(padded, painted)
+    assert torch.equal(found[..., :36], image[..., :36])
+    assert float((found[..., 36:] - 60).abs().max()) < 250
+
+
+def test_all_within_the_width_of_the_ring_is_the_surroundings() -> None:
+    image = torch.zeros(1, 64, 64)
+    painted = torch.zeros(1, 64, 64, dtype=torch.bool)
+    painted[0, 32, 32] = True
+    image[0, 20:45, 20:45] = 10.0
+    image[0, 32, 32] = 0.0  # ten from all within twelve rows and columns, none from what is further
+    image[0, 0, 0] = -1000.0
+    assert float(limited(image, painted, torch.tensor([True])).min()) == -30.0

@@ -139,6 +139,14 @@ def test_intensities_of_the_object_are_told_from_those_around_it() -> None:
     assert float(ratio[~inside].mean()) < -0.5
 
 
+@pytest.mark.parametrize("gain", [1e-9, 1e12])
+def test_diffusion_in_square_metres_per_second_is_seen_as_in_square_millimetres(gain: float) -> None:
+    mask, annotated = squares({3: 5})
+    image = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1))
+    a, b = (PromptedSequence.of(image * g, mask, annotated, torch.zeros(1)).image for g in (1, gain))
+    assert torch.allclose(a, b, atol=1e-5)
+
+
 def test_a_constant_image_gives_numbers() -> None:
     mask, annotated = squares({4: 6})
     x, prior = PromptedSequence.of(torch.full(mask.shape, 7.0), mask, annotated, torch.zeros(1)).channels()
