@@ -30,6 +30,7 @@ from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import classification_loss
 from napari_medseq.training.prepared import Decoded
 from napari_medseq.training.samples import Windows
+from napari_medseq.training.unlearned import loss_of_shares, warn_if_unlearned
 
 _MEASURING, _READING = 0.1, 0.4  # shares of the time after which no further exam is measured, or read
 _ENOUGH_PATIENTS = 5  # of each class, from which some are kept back to judge
@@ -323,6 +324,11 @@ def _learn(
         device=str(device),
         progress=progress,
         cancelled=cancelled,
+    )
+    warn_if_unlearned(
+        pd.read_csv(c.run_folder / "curve.csv")["loss"].tolist(),
+        loss_of_shares(of_class, windows.weights, network.target),
+        "give more minutes, crop the images to what shows them, or learn outlines first and classify what these measure",
     )
     return class_bundle.Learned(
         plan=plan,

@@ -21,7 +21,7 @@ from napari_medseq.models.sequence_classifier import SequenceLogits
 from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.settings import Settings
 
-_STEP_WEIGHT = 0.5  # of the steps beside the exam, where exams have answers
+STEP_WEIGHT = 0.5  # of the steps beside the exam, where exams have answers
 
 
 class LossSettings(Settings):
@@ -221,7 +221,7 @@ def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         present = network.extra.get("present") if isinstance(network, WithExtraInputs) else None
         if present is not None:
             of_steps = of_steps.masked_fill(~present[..., None], math.nan)
-        return targets.loss(logits.exam, y, kind) + _STEP_WEIGHT * targets.loss(logits.steps, of_steps, kind)
+        return targets.loss(logits.exam, y, kind) + STEP_WEIGHT * targets.loss(logits.steps, of_steps, kind)
     classes = logits.steps.shape[-1]
     total: Tensor = torch.zeros((), device=x.device)
     for k in range(classes):

@@ -36,6 +36,7 @@ from napari_medseq.training.samples import Windows
 from napari_medseq.training.tables import read_table
 from napari_medseq.training.tasks import TASKS, mean
 from napari_medseq.training.transfer import definition, prepared
+from napari_medseq.training.unlearned import loss_of_shares, warn_if_unlearned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,7 +227,14 @@ def train_cases(
     if team.rank == 0:
         _write(c, d, network, weights, out)
     team.wait()
-    return TrainingResult(out, pd.read_csv(run / "curve.csv"), load_model(out))
+    curve = pd.read_csv(run / "curve.csv")
+    if windows.target == "exam" and taught is None and team.rank == 0:
+        answers = torch.stack([x.target for x in windows.cases if x.target is not None])
+        reference = loss_of_shares(answers, windows.weights, network.target)
+        warn_if_unlearned(
+            curve["loss"].tolist(), reference, "raise loop.iterations or loop.minutes, or look at the answers"
+        )
+    return TrainingResult(out, curve, load_model(out))
 
 
 def make_windows(
