@@ -40,10 +40,7 @@ def limit(image: Tensor, painted: Tensor, annotated: Tensor, times: float) -> No
     inside, values = painted[shown], image[shown]
     size = 2 * int(RING) + 1
     near = inside.float()[:, None]
-    for sides in (
-        (size, 1),
-        (1, size),
-    ):  # the maximum of a square is that of its rows' maxima, in a fraction of the time
+    for sides in ((size, 1), (1, size)):  # a square's maximum is that of its rows' maxima, and this is quicker
         near = functional.max_pool2d(near, sides, 1, (sides[0] // 2, sides[1] // 2))
     own, around = values[inside], values[(near[:, 0] > 0) & ~inside]
     middle = own.median()
