@@ -87,10 +87,24 @@ def split(graph: Graph, visit: int, lesion: int, parts: int | Iterable[Sequence[
 
 
 def exclude(graph: Graph, lesion: int, visit: int | None) -> Graph:
-    """Take a lesion out of tables and labels, at one visit or at all."""
+    """Take a lesion out of tables and labels, at one visit or at all; see `exclude_keys`."""
     keys = {k for k, i in graph.identities.items() if i == lesion and visit in (None, k[0]) and k not in graph.excluded}
     if not keys:
         raise MedseqError(f"There is no lesion {lesion}{'' if visit is None else f' at visit {visit + 1}'} to exclude.")
+    return exclude_keys(graph, keys)
+
+
+def exclude_keys(graph: Graph, lesions: Iterable[Key]) -> Graph:
+    """Take sightings of one lesion out of tables and labels.
+
+    Where another lesion merged into it, that one is still there: of the common outline, the voxels nearer to what is taken out at the
+    visit before are taken out, and the others continue the other lesion.
+    """
+    keys: set[Key] = set()
+    for key in sorted(lesions):
+        graph, part = _own_part(graph, key, keys)
+        if part is not None:
+            keys.add(part)
     bridges = [
         Edge(into.parent, out.child, min(into.certainty, out.certainty), "manual")
         for key in keys
@@ -101,6 +115,37 @@ def exclude(graph: Graph, lesion: int, visit: int | None) -> Graph:
     edge_pairs = {(e.parent, e.child) for e in graph.edges}
     added = {(e.parent, e.child): e for e in bridges if (e.parent, e.child) not in edge_pairs}
     return replace(graph, excluded=graph.excluded | keys).with_edges([*graph.edges, *added.values()])
+
+
+def _own_part(graph: Graph, key: Key, out: set[Key]) -> tuple[Graph, Key | None]:
+    """The part of a lesion that continues those in `out` and not others that merged with them, cut off; None if nothing does."""
+    into = [e for e in graph.parents[key] if e.parent not in graph.excluded]
+    own = [graph.lesions[e.parent] for e in into if e.parent in out]
+    others = [graph.lesions[e.parent] for e in into if e.parent not in out]
+    if not own or not others:
+        return graph, key
+    from scipy.spatial import cKDTree
+
+    old = graph.lesions[key]
+    points = _common_points([old])
+    near_own, near_others = (cKDTree(_common_points(parts)).query(points)[0] for parts in (own, others))
+    is_own = near_own <= near_others
+    if is_own.all():
+        return graph, key
+    number = _next_number(graph, key[0])
+    rest = replace(old, number=number, index=old.index[~is_own])
+    pieces = [rest, replace(old, number=number + 1, index=old.index[is_own])] if is_own.any() else [rest]
+    part = pieces[1].key if len(pieces) > 1 else None
+    cut = _replaced(graph, [key], pieces, {})
+    kept = [e for e in cut.edges if e.child not in (rest.key, part)]
+    mine = [replace(e, child=part) for e in into if e.parent in out and part is not None]
+    theirs = [replace(e, child=rest.key) for e in into if e.parent not in out]
+    return cut.with_edges([*kept, *mine, *theirs]), part
+
+
+def _common_points(lesions: Sequence[Lesion]) -> NDArray[np.float64]:
+    """Centres of all voxels in common RAS mm."""
+    return np.concatenate([geometry.apply_points(one.common_affine, one.index[:, ::-1]) for one in lesions])
 
 
 def _next_number(graph: Graph, visit: int) -> int:

@@ -66,7 +66,11 @@ class Progression(Tracked):
         self._correct(*reapply.split(self._graph, visit, lesion, groups))
 
     def exclude(self, lesion: int, visit: int | None = None) -> None:
-        """Take a lesion out, at one visit or (None) at all; the others keep their names."""
+        """Take a lesion out, at one visit or (None) at all; the others keep their names.
+
+        At all visits, a lesion that merged into it continues: their common outline is divided by which of the two is nearer at the
+        visit before. At one visit, the whole outline is taken out.
+        """
         self._correct(*reapply.exclude(self._graph, lesion, visit))
 
     def undo(self) -> None:
@@ -90,7 +94,8 @@ class Progression(Tracked):
     def reapply_corrections(self, before: Tracked, *, exclusions: bool = True) -> list[str]:
         """Make the corrections of an earlier result on this one, such as after its masks were painted and tracked again.
 
-        Lesions are found by their place, since their names may have changed. What holds already stays written in
+        Lesions are found by their place, since their names may have changed; afterwards they have those of the earlier result
+        (`keep_identities`). What holds already stays written in
         `corrections`. What the earlier result was made from (`provenance`) is taken over where this one says nothing.
 
         Parameters
@@ -123,6 +128,8 @@ class Progression(Tracked):
                 self._correct(graph, made)
             if not steps:
                 self._noted.append(correction)
+        if self._history:  # what was split or unlinked again may have got another number
+            self.keep_identities(before)
         return missed
 
     # -- results ------------------------------------------------------------------------------------------------

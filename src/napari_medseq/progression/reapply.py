@@ -120,7 +120,7 @@ def reapply(graph: Graph, correction: Correction) -> list[tuple[Graph, Correctio
     Returns
     -------
     list of (Graph, Correction)
-        What follows from it, step by step (an exclusion is one step per visit); empty where it holds already.
+        What follows from it, step by step; empty where it holds already.
 
     Raises
     ------
@@ -149,11 +149,11 @@ def reapply(graph: Graph, correction: Correction) -> list[tuple[Graph, Correctio
 
 
 def _exclude(graph: Graph, keys: Sequence[Key]) -> list[tuple[Graph, Correction]]:
-    steps = []
-    for visit, lesion in [(key[0], graph.identities[key]) for key in keys]:
-        steps.append(exclude(graph, lesion, visit))
-        graph = steps[-1][0]
-    return steps
+    found = sorted(set(keys))
+    if not found:
+        return []
+    visit = found[0][0] if len(found) == 1 else None
+    return [_excluded(graph, corrections.exclude_keys(graph, found), graph.identities[found[0]], visit)]
 
 
 def _link(graph: Graph, child: Key, source: Key) -> list[tuple[Graph, Correction]]:
@@ -210,6 +210,9 @@ def split(graph: Graph, visit: int, lesion: int, parts: Parts) -> tuple[Graph, C
 
 def exclude(graph: Graph, lesion: int, visit: int | None) -> tuple[Graph, Correction]:
     """See `corrections.exclude`."""
+    return _excluded(graph, corrections.exclude(graph, lesion, visit), lesion, visit)
+
+
+def _excluded(graph: Graph, new: Graph, lesion: int, visit: int | None) -> tuple[Graph, Correction]:
     text = f"exclude lesion {lesion}{'' if visit is None else f' at visit {visit + 1}'}"
-    new = corrections.exclude(graph, lesion, visit)
-    return new, remember(graph, text, "exclude", new.excluded - graph.excluded)
+    return new, remember(new, text, "exclude", sorted(new.excluded - graph.excluded))
