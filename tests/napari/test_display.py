@@ -151,6 +151,22 @@ def test_values_are_written_in_the_canvas_and_go(followed: Any) -> None:
     assert not overlay.visible
 
 
+def test_values_are_those_after_a_correction_and_its_undo(followed: Any) -> None:
+    view.show_values(followed)
+    tracked: Any = view.result_of(followed).layer_at(0)
+    index = np.argwhere(tracked.data)[0]
+    lesion, place = int(tracked.data[tuple(index)]), tracked.data_to_world(index)
+    for axis, at in enumerate(place):
+        followed.dims.set_point(axis, at)
+    followed.cursor.position = tuple(place)
+    overlay = followed.canvas.overlays["medseq values"]
+    assert f"label {lesion} lesion" in overlay.text
+    view.correct(followed, "exclude", lesion)
+    assert f"label {lesion} lesion" not in overlay.text
+    view.undo(followed)
+    assert f"label {lesion} lesion" in overlay.text
+
+
 # -- diameters and numbers ---------------------------------------------------------------------------------------------
 def test_diameters_are_drawn_where_and_as_long_as_measured(followed: Any) -> None:
     table = view.result_of(followed).progression.lesions

@@ -86,23 +86,24 @@ def split(graph: Graph, visit: int, lesion: int, parts: int | Iterable[Sequence[
     return _replaced(graph, [key], new, {new[0].key: graph.identities[key]})
 
 
-def exclude(graph: Graph, lesion: int, visit: int | None) -> Graph:
+def exclude(graph: Graph, lesion: int, visit: int | None, min_volume_ml: float) -> Graph:
     """Take a lesion out of tables and labels, at one visit or at all; see `exclude_keys`."""
     keys = {k for k, i in graph.identities.items() if i == lesion and visit in (None, k[0]) and k not in graph.excluded}
     if not keys:
         raise MedseqError(f"There is no lesion {lesion}{'' if visit is None else f' at visit {visit + 1}'} to exclude.")
-    return exclude_keys(graph, keys)
+    return exclude_keys(graph, keys, min_volume_ml)
 
 
-def exclude_keys(graph: Graph, lesions: Iterable[Key]) -> Graph:
+def exclude_keys(graph: Graph, lesions: Iterable[Key], min_volume_ml: float) -> Graph:
     """Take sightings of one lesion out of tables and labels.
 
     Where another lesion merged into it, that one is still there: of the common outline, the voxels nearer to what is taken out at the
-    visit before are taken out, and the others continue the other lesion.
+    visit before are taken out, and the others continue the other lesion. A speck that does not count in a merge
+    (`Graph.significant_parts`) does not count here.
     """
     keys: set[Key] = set()
     for key in sorted(lesions):
-        graph, part = _own_part(graph, key, keys)
+        graph, part = _own_part(graph, key, keys, min_volume_ml)
         if part is not None:
             keys.add(part)
     bridges = [
@@ -117,11 +118,12 @@ def exclude_keys(graph: Graph, lesions: Iterable[Key]) -> Graph:
     return replace(graph, excluded=graph.excluded | keys).with_edges([*graph.edges, *added.values()])
 
 
-def _own_part(graph: Graph, key: Key, out: set[Key]) -> tuple[Graph, Key | None]:
+def _own_part(graph: Graph, key: Key, out: set[Key], min_volume_ml: float) -> tuple[Graph, Key | None]:
     """The part of a lesion that continues those in `out` and not others that merged with them, cut off; None if nothing does."""
     into = [e for e in graph.parents[key] if e.parent not in graph.excluded]
     own = [graph.lesions[e.parent] for e in into if e.parent in out]
-    others = [graph.lesions[e.parent] for e in into if e.parent not in out]
+    parts = graph.significant_parts((e.parent for e in into), min_volume_ml)
+    others = [graph.lesions[key] for key in sorted(parts - out)]
     if not own or not others:
         return graph, key
     from scipy.spatial import cKDTree

@@ -71,7 +71,7 @@ class Progression(Tracked):
         At all visits, a lesion that merged into it continues: their common outline is divided by which of the two is nearer at the
         visit before. At one visit, the whole outline is taken out.
         """
-        self._correct(*reapply.exclude(self._graph, lesion, visit))
+        self._correct(*reapply.exclude(self._graph, lesion, visit, self.settings.min_volume_ml))
 
     def undo(self) -> None:
         """Take back the latest correction.
@@ -120,7 +120,7 @@ class Progression(Tracked):
                 self._noted.append(correction)
                 continue
             try:
-                steps = reapply.reapply(self._graph, correction)
+                steps = reapply.reapply(self._graph, correction, self.settings.min_volume_ml)
             except MedseqError as error:
                 missed.append(f"{correction.text}: {error}")
                 continue

@@ -114,8 +114,8 @@ def remember(graph: Graph, text: str, verb: Verb, keys: Iterable[Key], parts: Pa
     return Correction(text, verb, tuple(Place.of(graph, key) for key in keys), parts)
 
 
-def reapply(graph: Graph, correction: Correction) -> list[tuple[Graph, Correction]]:
-    """Make a correction of another result on this graph.
+def reapply(graph: Graph, correction: Correction, min_volume_ml: float) -> list[tuple[Graph, Correction]]:
+    """Make a correction of another result on this graph; smaller lesions than `min_volume_ml` do not count in merges.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def reapply(graph: Graph, correction: Correction) -> list[tuple[Graph, Correctio
         raise MedseqError("an earlier version saved it without the place of its lesions")
     keys_of_place = [place.lesions(graph) for place in correction.places]
     if correction.verb == "exclude":
-        return _exclude(graph, [keys[0] for keys in keys_of_place if keys])
+        return _exclude(graph, [keys[0] for keys in keys_of_place if keys], min_volume_ml)
     for place, keys in zip(correction.places, keys_of_place, strict=True):
         if not keys:
             raise MedseqError(f"no lesion is there any more at visit {place.visit + 1}")
@@ -148,12 +148,13 @@ def reapply(graph: Graph, correction: Correction) -> list[tuple[Graph, Correctio
     )
 
 
-def _exclude(graph: Graph, keys: Sequence[Key]) -> list[tuple[Graph, Correction]]:
+def _exclude(graph: Graph, keys: Sequence[Key], min_volume_ml: float) -> list[tuple[Graph, Correction]]:
     found = sorted(set(keys))
     if not found:
         return []
     visit = found[0][0] if len(found) == 1 else None
-    return [_excluded(graph, corrections.exclude_keys(graph, found), graph.identities[found[0]], visit)]
+    new = corrections.exclude_keys(graph, found, min_volume_ml)
+    return [_excluded(graph, new, graph.identities[found[0]], visit)]
 
 
 def _link(graph: Graph, child: Key, source: Key) -> list[tuple[Graph, Correction]]:
@@ -208,9 +209,9 @@ def split(graph: Graph, visit: int, lesion: int, parts: Parts) -> tuple[Graph, C
     return new, remember(graph, text, "split", [corrections.find(graph, visit, lesion)], parts)
 
 
-def exclude(graph: Graph, lesion: int, visit: int | None) -> tuple[Graph, Correction]:
+def exclude(graph: Graph, lesion: int, visit: int | None, min_volume_ml: float) -> tuple[Graph, Correction]:
     """See `corrections.exclude`."""
-    return _excluded(graph, corrections.exclude(graph, lesion, visit), lesion, visit)
+    return _excluded(graph, corrections.exclude(graph, lesion, visit, min_volume_ml), lesion, visit)
 
 
 def _excluded(graph: Graph, new: Graph, lesion: int, visit: int | None) -> tuple[Graph, Correction]:

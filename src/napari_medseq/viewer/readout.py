@@ -161,7 +161,8 @@ class _Readout:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = ref(viewer)
         self.on = False
-        for event in (viewer.cursor.events.position, viewer.dims.events.point):
+        changed = editing_of(viewer).events.changed
+        for event in (viewer.cursor.events.position, viewer.dims.events.point, changed):
             event.connect(self.update)
 
     @classmethod

@@ -98,6 +98,12 @@ def test_a_lesion_that_merged_into_an_excluded_one_goes_on() -> None:
     assert third.corrections == ["exclude lesion 1"]
     pd.testing.assert_frame_equal(third.lesions, p.lesions)
     undone(p, before)
+    # a speck that does not count in a merge does not go on as a lesion
+    speck = (3, 4, 3, 4, 12, 13)
+    specks = ms.track([mask(A, speck), mask(A, BRIDGE)])
+    assert events(specks)[1, 2] == ("merged", "")
+    specks.exclude(1)
+    assert specks.summary["volume_ml"].tolist() == pytest.approx([0.001, 0])
     # at one visit alone, the person says that nothing is there
     p.exclude(1, visit=1)
     assert p.summary["volume_ml"].tolist()[1] == 0
