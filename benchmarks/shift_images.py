@@ -131,6 +131,36 @@ def resampled(in_plane: float, through: float) -> Callable[[ImageSequence, Image
     return change
 
 
+def thinned(
+    share: float, offset: float, *, nearest: bool = False
+) -> Callable[[ImageSequence, ImageSequence, np.random.Generator], Pair]:
+    """Slices a share as far apart, which begin a part (`offset`) of a thin slice later: linear interpolations of the image's own slices,
+    or the nearest of these; the truth alike."""
+
+    def change(image: ImageSequence, truth: ImageSequence, _: np.random.Generator) -> Pair:
+        across = SPACE.index(image.slice_axis)
+        values, mask = (np.moveaxis(s.volume_zyx(), across, 0) for s in (image, truth))
+        n = len(values)
+        thin = round(n / share)
+        at = np.clip((np.arange(thin) + 0.5 + offset) * n / thin - 0.5, 0, n - 1)
+        if nearest:
+            own = np.floor(at + 0.5).astype(int)
+            new, drawn = values[own].astype(np.float32), mask[own]
+        else:
+            before = np.minimum(at.astype(int), n - 2)
+            part = (at - before).reshape(-1, 1, 1).astype(np.float32)
+            new = values[before] * (1 - part) + values[before + 1] * part
+            drawn = ((mask[before] > 0) * (1 - part) + (mask[before + 1] > 0) * part > 0.5).astype(np.uint8)
+        affine, column = image.affine.copy(), "xyz".index(image.slice_axis)
+        affine[:3, column] *= n / thin
+        affine[:3, 3] += image.affine[:3, column] * ((0.5 + offset) * n / thin - 0.5)
+        placed = (np.ascontiguousarray(np.moveaxis(a, 0, across)) for a in (new, drawn))
+        image_data, truth_data = placed
+        return image.replace(data=image_data, affine=affine), truth.replace(data=truth_data, affine=affine)
+
+    return change
+
+
 def _clamped(values: Floats, affine: geometry.Affine, target: geometry.Affine, grid: tuple[int, int, int]) -> Floats:
     """Resampled, the outermost voxels going on beyond the border."""
     wide = np.pad(values, 1, mode="edge")
@@ -366,5 +396,16 @@ SHIFTS = (
     Shift("1 % of voxels NaN", "noise", of_values(_holes(0.01))),
     Shift("five voxels 100 times too bright", "noise", of_values(_spikes)),
 )  # fmt: skip
+#: for models of one slice distance, on all their patients; several phases, since a linear interpolation at an even one is easy to undo
+THIN = tuple(
+    Shift(name, "slice distance", change, mended=True)
+    for name, change in (
+        ("thin slices × 0.5", resampled(1, 0.5)),
+        ("thin slices × 0.5, half of one off", thinned(0.5, 0.5)),
+        ("thin slices × 0.5, half of one off, nearest", thinned(0.5, 0.5, nearest=True)),
+        ("thin slices × 0.31, 0.4 of one off", thinned(0.31, 0.4)),
+        ("thin slices × 0.15, 0.3 of one off", thinned(0.154, 0.3)),
+    )
+)
 #: for hearts alone
 SHORT_AXIS = Shift("lying as a scanner's short-axis stack", "grid", short_axis, mended=True)

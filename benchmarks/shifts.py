@@ -82,6 +82,8 @@ class Judged:
         Patients whose images are turned in all ways.
     shifts : tuple of Shift
         Beside the ones of all models.
+    thin : int
+        Patients whose slices are made thinner.
     """
 
     model: str
@@ -95,6 +97,7 @@ class Judged:
     mended: bool = True
     turns: int = 2
     shifts: tuple[Shift, ...] = ()
+    thin: int = 0
 
 
 def read(images: Mapping[str, tuple[Path, Path]], modalities: Mapping[str, str]) -> dict[str, shift_images.Pair]:
@@ -228,7 +231,7 @@ JUDGED = {
     "brain-tumor-slices": Judged(
         "brain-tumor-slices", brains, classified, ranked, unseen=False, patients=3, measure=AUC, turns=1
     ),
-    "brain-tumor": Judged("brain-tumor", brains, segmented, dice, unseen=False, patients=2, turns=1),
+    "brain-tumor": Judged("brain-tumor", brains, segmented, dice, unseen=False, patients=2, turns=1, thin=8),
 }  # fmt: skip
 
 
@@ -264,9 +267,11 @@ def in_all_orders(judged: Judged, case: Case, model: ms.Model) -> list[float]:
     return max(found, key=lambda f: abs(f[0] - own[0]))
 
 
-def unmended(model: ms.Model) -> ms.Model:
-    """The model as it was run before padding was left out and slices were taken as they were acquired."""
+def unmended(model: ms.Model, shift: Shift) -> ms.Model:
+    """The model as it was run before padding was left out, slices were taken as they were acquired and thin ones were averaged."""
     inference = dict(model.inference)
+    if shift in shift_images.THIN:
+        return replace(model, inference={**inference, "step_mm": None})
     if isinstance(working := inference.get("working"), dict):
         inference["working"] = {**working, "trimmed": False, "own_slices": False}
     elif "trimmed" in inference:
@@ -278,16 +283,19 @@ def measure(name: str, patients: int, of_model: Scores, keep: Callable[[], None]
     judged = JUDGED[name]
     model = ms.load_model(judged.model)
     for number, case in enumerate(judged.cases()):
-        if number >= patients:
+        if number >= max(patients, judged.thin):
             break
         began, of_patient = time.process_time(), of_model.setdefault(case.patient, {})
         if PLAIN not in of_patient:
             of_patient[PLAIN] = score(judged, case, model)
-        for shift in shifts_of(judged):
+        for shift in (
+            *(shifts_of(judged) if number < patients else ()),
+            *(shift_images.THIN if number < judged.thin else ()),
+        ):
             if shift.name not in of_patient:
                 of_patient[shift.name] = score(judged, changed(case, shift), model)
             if shift.mended and judged.mended and shift.name + BEFORE not in of_patient:
-                of_patient[shift.name + BEFORE] = score(judged, changed(case, shift), unmended(model))
+                of_patient[shift.name + BEFORE] = score(judged, changed(case, shift), unmended(model, shift))
         if TURNED not in of_patient and number < judged.turns:
             of_patient[TURNED] = in_all_orders(judged, case, model)
         keep()
@@ -318,7 +326,7 @@ def table(name: str, of_model: Scores) -> str:
         f"| kind | shift | n | {judged.measure} | minus that of the image as it is, paired by patient (95 %) | worst | doubted |",
         "| --- | --- | ---: | ---: | --- | ---: | ---: |",
     ]
-    for shift in [replace(shift_images.SHIFTS[0], name=TURNED), *shifts_of(judged)]:
+    for shift in [replace(shift_images.SHIFTS[0], name=TURNED), *shifts_of(judged), *shift_images.THIN]:
         for key in (shift.name, shift.name + BEFORE):
             rows = np.array([(*p[key], *p[PLAIN]) for p in of_model.values() if key in p])
             if rows.size:

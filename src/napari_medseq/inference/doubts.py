@@ -42,7 +42,9 @@ class Doubt(Settings):
     high: tuple[float, float] | None = None
     always_there: bool = False
 
-    def notes(self, wrong: float, labelled: int, seen: ImageSequence, model: str) -> list[str]:
+    def notes(
+        self, wrong: float, labelled: int, seen: ImageSequence, model: str, *, averaged: bool = False
+    ) -> list[str]:
         """The doubts of an answer, each warned of once.
 
         Parameters
@@ -51,10 +53,12 @@ class Doubt(Settings):
             As for `of`.
         seen : ImageSequence
             The image without its padding.
+        averaged : bool
+            The model saw averages of its slices.
         """
         found = [
             self.of_field(seen, model),
-            self.of_step(seen, model),
+            self.of_step(seen, model, averaged=averaged),
             self.of_values(seen, model),
             self.of(wrong, labelled, seen.name, model),
         ]
@@ -77,14 +81,15 @@ class Doubt(Settings):
             return None
         return f"{seen.name}: its slices are {side:.0f} mm wide; those that {model} knows are {low:.0f} to {high:.0f} mm wide. {_CHECK}"
 
-    def of_step(self, seen: ImageSequence, model: str) -> str | None:
+    def of_step(self, seen: ImageSequence, model: str, *, averaged: bool = False) -> str | None:
         """The doubt of the distance of an image's slices, in words; None where there is none, or where nobody knows it."""
         if self.step_mm is None or not seen.oriented or seen.size(seen.slice_axis) < 2:
             return None
         step, (low, high) = seen.spacing[seen.slice_axis], self.step_mm
         if low <= step <= high:
             return None
-        return f"{seen.name}: its slices lie {step:.2g} mm apart; those that {model} knows {low:.2g} to {high:.2g} mm. {_CHECK}"
+        how = " It saw averages of them, which costs accuracy." if averaged else ""
+        return f"{seen.name}: its slices lie {step:.2g} mm apart; those that {model} knows {low:.2g} to {high:.2g} mm.{how} {_CHECK}"
 
     def of_values(self, seen: ImageSequence, model: str) -> str | None:
         """The doubt of an image's values, in words; None where there is none."""

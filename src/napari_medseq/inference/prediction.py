@@ -18,6 +18,7 @@ from napari_medseq.inference.frame import Framing
 from napari_medseq.inference.images import Number, to_image_axes
 from napari_medseq.inference.postprocessing import postprocess
 from napari_medseq.inference.settings import InferenceSettings
+from napari_medseq.inference.slice_steps import are_averaged
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence, check_same_grid
 
@@ -166,7 +167,8 @@ def to_images(
     answer = Segmentation(named, extra["probability"], extra["uncertainty"], model_names(models))
     if settings.doubt is None or prediction.apart:
         return answer
-    return with_warnings(answer, settings.doubt.notes(prediction.wrong, found, image, answer.model))
+    averaged = are_averaged(image, prediction.axes[0], settings)
+    return with_warnings(answer, settings.doubt.notes(prediction.wrong, found, image, answer.model, averaged=averaged))
 
 
 def kept(labels: NDArray[np.uint8], keep: ImageSequence) -> NDArray[np.generic]:

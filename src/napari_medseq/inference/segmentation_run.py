@@ -19,6 +19,7 @@ from napari_medseq.inference.network_passes import averaged, known_times, probab
 from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.prediction import PatchAccumulator, Segmentation, to_images, with_warnings
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
+from napari_medseq.inference.slice_steps import SliceSteps, rows_of_steps
 from napari_medseq.inference.sliding import WindowSettings, window_framing, window_probabilities
 from napari_medseq.inference.upright import Upright
 from napari_medseq.memory import warn_if_short
@@ -154,7 +155,7 @@ class SegmentationRun:
         plans = [self._plan(m, where, together) for m in self.models]
         if where.type == "cpu" and memory.worth_estimating(framing):
             needed = [
-                memory.network_bytes(framing, m.network, self.settings, p)
+                memory.network_bytes(framing, m.network, self.settings, p) * len(self._rows(m, sequence_pass))
                 for m, p in zip(self.models, plans, strict=True)
             ]
             warn_if_short(sum(needed) + memory.answer_bytes(framing, self.settings, self.options.outputs), name)
@@ -199,6 +200,13 @@ class SegmentationRun:
         others = [o for _, o in each if o is not None]
         return planes, averaged(others) if others else None
 
+    def _rows(self, model: Model, sequence_pass: _SequencePass) -> tuple[SliceSteps | None, ...]:
+        """The rows of averaged slices that the network reads side by side; None is the slices as they are."""
+        if self.window is not None:
+            return (None,)
+        settings = inference_settings(model.inference, model.info.name)
+        return rows_of_steps(sequence_pass.channels[0], sequence_pass.framing, settings) or (None,)
+
     def _of_model(
         self,
         model: Model,
@@ -209,11 +217,23 @@ class SegmentationRun:
         position: int | None,
     ) -> Passes:
         """The probabilities that one model's answer comes from, and those that show how sure it is."""
-        times = known_times(network, sequence_pass.framing)
+        framing, channels = sequence_pass.framing, sequence_pass.channels
         settings = inference_settings(model.inference, model.info.name)
-        planes = probabilities(
-            network, steps_of(sequence_pass.framing, sequence_pass.channels, where, position), settings, plan, times
-        )
-        steps = steps_of(sequence_pass.framing, sequence_pass.channels, where, position)
         samples, views = self.options.samples, self.options.views
-        return planes, varied(network, steps, plan, samples=samples, views=views, times=times)
+        times = known_times(network, framing)
+
+        def passes(row: SliceSteps | None) -> Passes:
+            def steps() -> Iterator[Tensor]:
+                slices = steps_of(framing, channels, where, position)
+                return slices if row is None else row.averaged(slices)
+
+            when = times if row is None or times is None else row.times(times)
+            planes = probabilities(network, steps(), settings, plan, when)
+            others = varied(network, steps(), plan, samples=samples, views=views, times=when)
+            if row is None:
+                return planes, others
+            return row.interpolated(planes), None if others is None else row.interpolated(others)
+
+        each = [passes(row) for row in self._rows(model, sequence_pass)]
+        others = [o for _, o in each if o is not None]
+        return averaged([p for p, _ in each]), averaged(others) if others else None

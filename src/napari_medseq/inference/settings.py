@@ -38,6 +38,10 @@ class InferenceSettings(BundleSettings):
         What is walked: the slices of a volume (along its own slice axis, or "z"), frames, or a patient's visits.
     pixel_mm : float or None
         The network's pixel size; None keeps the image's own.
+    step_mm : float or None
+        Distance of the slices that the network learned from, in mm; None: any. Slices less than two thirds of it apart are averaged to that
+        distance, and probabilities are interpolated back to the image's own slices (`slice_steps`); others are taken as they are. Only of
+        segmentation along slices whose distance is known.
     size : (int, int) or None
         Rows and columns that a classifier sees at least: edges of smaller images go on to that size, as they did in training, since its
         answer depends on how much of an image is background.
@@ -67,6 +71,7 @@ class InferenceSettings(BundleSettings):
 
     along: Literal["slices", "z", "t", "visit"] = "slices"
     pixel_mm: float | None = Field(None, gt=0)
+    step_mm: float | None = Field(None, gt=0)
     size: tuple[int, int] | None = None
     mirror: bool = False
     threshold: float = Field(0.5, gt=0, lt=1)
