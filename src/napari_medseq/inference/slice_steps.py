@@ -106,7 +106,7 @@ def rows_of_steps(image: ImageSequence, framing: Framing, settings: InferenceSet
     )
 
 
-#: so many times as close as those of the training slices are averaged; at 1.25 and 1.33 times nothing was gained (benchmarks/shifts.py)
+#: so many times as close as those of the training slices are averaged; at 1.25 and 1.33 times two rows gained nothing on three patients
 THIN = 1.5
 #: parts of a slice below this are errors of rounding
 _TINY = 1e-9
