@@ -47,3 +47,8 @@ def test_a_network_that_sees_nothing_yields_to_the_shape() -> None:
     weight = shape_weight(nothing, shape, disc(10), 0.02)
     assert weight == WEIGHTS[-1]
     assert ((with_shape(nothing, shape, weight) > 0) == (shape > 3 / weight)).all()
+
+
+def test_far_from_its_outline_the_shape_is_no_surer() -> None:
+    distance = torch.tensor([-40.0, -8.0, 3.0, 40.0])
+    assert with_shape(torch.ones(4), distance, 0.5).tolist() == [-3.0, -3.0, 2.5, 5.0]

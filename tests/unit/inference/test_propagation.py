@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
@@ -181,17 +182,59 @@ def test_an_object_of_two_parts_keeps_both(plain: Model) -> None:
     assert np.array_equal(data[4] > 0, two[4])
 
 
-def test_where_the_network_loses_a_painted_object_the_interpolated_shape_keeps_it(tmp_path: Path) -> None:
+def blind(folder: Path, **inference: Any) -> Model:
+    """A model that finds nothing that is not painted."""
     network = PromptedUNet(**SMALL)
     with torch.no_grad():
-        cast(torch.Tensor, network.heads[0].bias).fill_(-6)  # it finds nothing that is not painted
-    image = image_of(TUBE)
-    labels = painted_on(image, {1: TUBE}, "z", [1, 4, 7])
-    alone, trusting = (prompted_model(tmp_path / str(k), network, shape_gain=g) for k, g in enumerate((None, 0.02)))
-    assert np.flatnonzero(data_of(ms.propagate(image, labels, alone)).any((1, 2))).tolist() == [1, 4, 7]
+        cast(torch.Tensor, network.heads[0].bias).fill_(-6)
+    return prompted_model(folder, network, **inference)
+
+
+@pytest.mark.parametrize("before", [0, 14], ids=["at the start", "further on"])
+def test_where_the_network_loses_a_painted_object_the_interpolated_shape_keeps_it(tmp_path: Path, before: int) -> None:
+    tube = np.pad(TUBE, ((before, 0), (0, 0), (0, 0)))
+    image, steps = image_of(tube), [before + k for k in (1, 4, 7)]
+    labels = painted_on(image, {1: tube}, "z", steps)
+    alone, trusting = (blind(tmp_path / str(k), shape_gain=g) for k, g in enumerate((None, 0.02)))
+    assert np.flatnonzero(data_of(ms.propagate(image, labels, alone)).any((1, 2))).tolist() == steps
     found = data_of(ms.propagate(image, labels, trusting)) > 0
-    assert not (found & ~TUBE).any()
-    assert found[2:7].sum() > 0.8 * TUBE[2:7].sum()
+    assert not (found & ~tube).any()
+    assert found[before + 2 : before + 7].sum() > 0.8 * TUBE[2:7].sum()
+
+
+def test_a_shape_that_does_not_predict_the_hidden_step_does_not_count(tmp_path: Path) -> None:
+    jumping = TUBE.copy()
+    jumping[4] = np.roll(TUBE[4], (-14, 20), (0, 1)) & ~TUBE[4]  # where it is hidden it is elsewhere
+    image = image_of(jumping)
+    found = ms.propagate(image, painted_on(image, {1: jumping}, "z", [1, 4, 7]), blind(tmp_path / "m", shape_gain=0.02))
+    assert np.flatnonzero(data_of(found).any((1, 2))).tolist() == [1, 4, 7]
+
+
+def test_between_frames_no_shape_is_interpolated_in_space(tmp_path: Path) -> None:
+    cine = image_of(TUBE, ("t", "y", "x"))
+    found = ms.propagate(cine, painted_on(cine, {1: TUBE}, "t", [1, 4, 7]), blind(tmp_path / "m", shape_gain=0.02))
+    assert np.flatnonzero(data_of(found).any((1, 2))).tolist() == [1, 4, 7]
+
+
+@pytest.mark.parametrize("contrast", [None, 3.0])
+def test_the_network_sees_intensities_near_the_object_only(
+    mixed: Model, monkeypatch: pytest.MonkeyPatch, contrast: float | None
+) -> None:
+    image = image_of(TUBE)
+    air = np.array(image.data)
+    air[:, :, 36:] = -1000
+    seen: list[float] = []
+    sequence = prompt_carrying.Carrier._sequence
+
+    def watched(self: Any, group: Any) -> Any:
+        seen.extend(float(w.image.min()) for w in group)
+        return sequence(self, group)
+
+    monkeypatch.setattr(prompt_carrying.Carrier, "_sequence", watched)
+    model = replace(mixed, inference={"contrast": contrast})
+    ms.propagate(image.replace(data=air), painted_on(image, {1: TUBE}, "z", [4]), model)
+    assert seen
+    assert (min(seen) < -900) == (contrast is None)
 
 
 def test_only_the_steps_wanted_are_labelled(plain: Model) -> None:
