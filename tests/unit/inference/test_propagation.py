@@ -17,7 +17,7 @@ from scipy import ndimage
 
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, GeometryError, MedseqError, ModelError, OperationCancelled
-from napari_medseq.inference import prompt_blocks, prompt_carrying, prompt_passes
+from napari_medseq.inference import prompt_carrying, prompt_passes
 from napari_medseq.inference.planes import planes_along
 from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import objects_of
@@ -25,7 +25,7 @@ from napari_medseq.models import Model
 from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
 from tests.narrowing import of
-from tests.unit.models.prompted import SMALL, prompted_model, prompted_network, windows
+from tests.unit.models.prompted import SMALL, prompted_model, prompted_network
 from tests.unit.training import small
 
 Mask = NDArray[np.bool_]
@@ -463,48 +463,6 @@ def test_visits_that_do_not_fit_are_named(plain: Model) -> None:
 
 
 # -- what carries ------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("chunk", [1, 2, 5, 50])
-@pytest.mark.parametrize(("cell", "batch"), [("minimal", 2), ("minimal", 1), ("none", 1)])
-@pytest.mark.parametrize("within", [True, False])  # whether the processor adds and takes ReLUs within its convolutions
-def test_streamed_it_answers_as_the_whole_network(
-    chunk: int, cell: str, batch: int, within: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not within:
-        monkeypatch.setattr(prompt_blocks, "_has_sums_in_convolutions", lambda: False)
-    network, sequence = prompted_network(cell=cell), windows(batch)
-    x, prior = sequence.channels()
-    with torch.no_grad():
-        whole = network(x, prior, sequence.annotated)[0]
-    carry = of(prompt_passes.StreamedUNet, prompt_passes.ready(network, torch.device("cpu")))
-    assert torch.allclose(carry.logits(sequence, chunk, None), whole, atol=1e-4)
-    for room, again in ((1 << 40, 0), (200_000, 1), (0, 2)):  # bytes; levels whose features are computed twice
-        monkeypatch.setattr(prompt_passes, "_ROOMY", room)
-        assert prompt_passes._Stream(carry, sequence, chunk, None).again == again
-        assert torch.allclose(carry.logits(sequence, chunk, None), whole, atol=1e-4)
-    assert prompt_passes.ready(network, torch.device("cpu")) is carry
-    assert carry.bytes_per_step((32, 40)) == 4 * 32 * 40 * (8 + 2 + 0.5)
-
-
-def test_a_network_that_learned_since_answers_with_its_new_weights() -> None:
-    network, sequence = prompted_network(), windows()
-    before = prompt_passes.ready(network, CPU).logits(sequence, None, None)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
-    x, prior = sequence.channels()
-    network(x, prior, sequence.annotated)[0].square().mean().backward()
-    optimizer.step()
-    after = prompt_passes.ready(network, CPU).logits(sequence, None, None)
-    assert not torch.allclose(before, after)
-    with torch.no_grad():
-        assert torch.allclose(after, network(x, prior, sequence.annotated)[0], atol=1e-4)
-
-
-def test_half_precision_is_close() -> None:
-    network, sequence = prompted_network(), windows()
-    exact, lower = (prompt_passes.ready(network, torch.device("cpu"), p) for p in ("float32", "bfloat16"))
-    a, b = (c.logits(sequence, None, None) for c in (exact, lower))
-    assert float((a - b).abs().median()) < 0.02 * float(a.abs().median())
-
-
 def test_a_volume_network_carries_too(tmp_path: Path) -> None:
     from napari_medseq.models import bundle, load_model
     from napari_medseq.models.prompted_volume import PromptedVolumeUNet
