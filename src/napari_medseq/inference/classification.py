@@ -26,7 +26,7 @@ from napari_medseq.models import Model, ModelLike, tabular
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.registration.transform import Position
-from napari_medseq.sequence import ImageSequence, Visit, check_same_grid
+from napari_medseq.sequence import ImageSequence, Visit
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +146,7 @@ def classify(
     else:
         passes = []
         for given in exams(images, narrowed, force=force):
-            turn = Upright.of(given[0], trimmed=s.trimmed)
-            check_same_grid(*given)
-            turned = [turn.there(c) for c in given]
+            turn, turned = Upright.of_channels(given, trimmed=s.trimmed)
             framing = frame(turned, along=s.along, pixel_mm=s.pixel_mm, stride=stride, least=s.size)
             passes.append((turned, framing, turn))
 

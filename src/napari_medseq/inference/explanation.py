@@ -26,7 +26,7 @@ from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.sequence import ImageSequence, Visit, check_same_grid
+from napari_medseq.sequence import ImageSequence, Visit
 
 Method = Literal["grad-cam", "attention", "occlusion"]
 _METHODS = ("grad-cam", "attention", "occlusion")
@@ -154,9 +154,7 @@ def _explained(
     """The explanation of one exam."""
     network, settings = ready.network, ready.settings
     check(ready.options.cancelled)
-    turn = Upright.of(channels[0], trimmed=settings.trimmed)
-    check_same_grid(*channels)
-    channels = [turn.there(c) for c in channels]
+    turn, channels = Upright.of_channels(channels, trimmed=settings.trimmed)
     framing = frame(
         channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride, least=settings.size
     )

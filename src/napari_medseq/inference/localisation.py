@@ -33,7 +33,7 @@ from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.sequence import SPACE, ImageSequence, Visit, check_same_grid
+from napari_medseq.sequence import SPACE, ImageSequence, Visit
 
 _COARSER = 2.0  # times the pixel size of a segmentation network
 
@@ -229,9 +229,7 @@ def _located(
 def _coarse(
     ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], min_score: float
 ) -> Locations:
-    turn = Upright.of(channels[0], trimmed=ready.settings.trimmed)
-    check_same_grid(*channels)
-    channels = [turn.there(c) for c in channels]
+    turn, channels = Upright.of_channels(channels, trimmed=ready.settings.trimmed)
     image, model, network, where = channels[0], ready.model, ready.network, ready.device
     pixel = ready.settings.pixel_mm
     if isinstance(network, RecurrentUNet):

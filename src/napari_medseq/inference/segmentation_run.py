@@ -26,7 +26,7 @@ from napari_medseq.memory import warn_if_short
 from napari_medseq.models import Model
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.sequence import ImageSequence, check_same_grid
+from napari_medseq.sequence import ImageSequence
 
 #: probabilities that the answer comes from, and those that show how sure it is, where they are others
 Passes = tuple[Iterator[Tensor], Iterator[Tensor] | None]
@@ -85,12 +85,11 @@ class SegmentationRun:
     def of_each(self, exam_list: Sequence[list[ImageSequence]]) -> list[Segmentation]:
         """Each exam by itself."""
         s, options = self.settings, self.options
-        turns = [Upright.of(channels[0], trimmed=s.trimmed) for channels in exam_list]
-        passes = []
-        for turn, given in zip(turns, exam_list, strict=True):
+        turns, passes = list[Upright](), []
+        for given in exam_list:
             check(self.cancelled)
-            check_same_grid(*given)
-            channels = [turn.there(c) for c in given]
+            turn, channels = Upright.of_channels(given, trimmed=s.trimmed)
+            turns.append(turn)
             if not self.networks:
                 passes.append(_SequencePass(channels=channels, framing=window_framing(channels)))
                 continue

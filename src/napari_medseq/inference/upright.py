@@ -17,7 +17,7 @@ from napari_medseq import geometry
 from napari_medseq.geometry import Reorientation
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.prediction import Segmentation
-from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.sequence import SPACE, ImageSequence, check_same_grid
 from napari_medseq.unread import UnreadVoxels
 from napari_medseq.volumes.part import part_of
 from napari_medseq.volumes.trimming import inner_box, placed_back
@@ -45,15 +45,29 @@ class Upright:
     @classmethod
     def of(cls, image: ImageSequence, *, trimmed: bool | Literal["planes"] = False) -> Upright:
         """The turn of an image, to the part of it that is no padding if it is to be `trimmed` (see `InferenceSettings`)."""
-        left_in_file = isinstance(
-            image.data, UnreadVoxels
-        )  # by a reader, which turned it; to turn it again would read all of it
+        # by a reader, which turned it; to turn it again would read all of it
+        left_in_file = isinstance(image.data, UnreadVoxels)
         turns = image.oriented and "z" in image.axes and not left_in_file
         turn = geometry.to_codes(image.affine) if turns else Reorientation()
         whole = _turned(image, turn)
         if not trimmed:
             return cls(image, turn, {a: (0, whole.size(a)) for a in SPACE if a in whole.axes})
         return cls(image, turn, inner_box(whole, without=whole.slice_axis if trimmed == "planes" else ""))
+
+    @classmethod
+    def of_channels(
+        cls, channels: Sequence[ImageSequence], *, trimmed: bool | Literal["planes"] = False
+    ) -> tuple[Upright, list[ImageSequence]]:
+        """The turn of an exam's first channel, and all channels as they are looked at.
+
+        Raises
+        ------
+        GeometryError
+            If the channels lie on different grids.
+        """
+        turn = cls.of(channels[0], trimmed=trimmed)
+        check_same_grid(*channels)
+        return turn, [turn.there(c) for c in channels]
 
     @property
     def is_plain(self) -> bool:

@@ -76,7 +76,7 @@ def hints_of(viewer: ViewerModel, labels: Labels, kind: str) -> Layer | None:
     did not make is known by its name.
     """
     for layer in viewer.layers:
-        layer = getattr(layer, "__wrapped__", layer)
+        layer = real(layer)
         drawn = _DRAWN_FOR.get(layer)
         if drawn is None and layer.name == kind and layer.ndim == labels.ndim:
             return layer

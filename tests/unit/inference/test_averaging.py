@@ -16,14 +16,16 @@ from napari_medseq.errors import ModelError
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
 
-def folds(folder: Path, count: int = 3, **inference: Any) -> list[ms.Model]:
+def folds(
+    folder: Path, count: int = 3, network: dict[str, Any] = UNET, spread: float = 0.1, **inference: Any
+) -> list[ms.Model]:
     """Models of one kind with weights of their own."""
     made = []
     for k in range(count):
-        fold = model(folder / f"fold{k}", UNET, **inference)
+        fold = model(folder / f"fold{k}", network, **inference)
         with torch.no_grad():
             for p in fold.network.parameters():
-                p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(k)))
+                p.add_(spread * torch.randn(p.shape, generator=torch.Generator().manual_seed(k)))
         made.append(fold)
     return made
 
@@ -80,14 +82,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
 
 def classifiers(folder: Path, count: int = 2, network: dict[str, Any] = CLASSIFIER, **inference: Any) -> list[ms.Model]:
     """Classifiers of one kind with weights of their own."""
-    made = []
-    for k in range(count):
-        fold = model(folder / f"fold{k}", network, **inference)
-        with torch.no_grad():
-            for p in fold.network.parameters():
-                p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(k)))
-        made.append(fold)
-    return made
+    return folds(folder, count, network, 0.3, **inference)
 
 
 def test_classifiers_are_averaged(tmp_path: Path) -> None:
