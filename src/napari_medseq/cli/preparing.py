@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,6 +178,7 @@ def _one(
 def _all(paths: list[str], series: list[str] | None, out: Path) -> Iterator[tuple[ImageSequence, Path]]:
     """Every image of the paths, with its output file: below `out` at the same place as below its path's folder."""
     import napari_medseq as ms
+    from napari_medseq.io.naming import untaken
     from napari_medseq.sequence import matches
 
     targets: set[str] = set()
@@ -188,13 +190,9 @@ def _all(paths: list[str], series: list[str] | None, out: Path) -> Iterator[tupl
             near = Path(source).parent if isinstance(source, str) else path
             below = near.relative_to(path) if path.is_dir() and near.is_relative_to(path) else Path()
             folder = out / (path.name if len(paths) > 1 and path.is_dir() else "") / below
-            name = _file_name(seq)
-            target, number = folder / f"{name}.nii.gz", 1
-            while str(target).casefold() in targets:  # names that differ only in case are one file on many systems
-                number += 1
-                target = folder / f"{name}_{number}.nii.gz"
-            targets.add(str(target).casefold())
-            yield seq, target
+            target = untaken(os.path.join(folder, _file_name(seq)), targets, ".nii.gz")
+            targets.add(target.casefold())
+            yield seq, Path(target)
 
 
 def _file_name(seq: ImageSequence) -> str:

@@ -3,6 +3,7 @@ stop the others."""
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from warnings import catch_warnings, simplefilter
 from napari_medseq import record
 from napari_medseq.cohort.patients import Patient, Studies, find_patients
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError, unheard
+from napari_medseq.io.naming import untaken
 from napari_medseq.io.study import read_study
 from napari_medseq.io.writing import write
 from napari_medseq.preprocessing import Register, Resample, Step, follow, parse, preprocess
@@ -197,13 +199,10 @@ class _Visit:
 
     def _path(self, source: ImageSequence) -> Path:
         """The file of a result, numbered where another one is called alike."""
-        folder, stem, number = self.out / _safe(self.visit.name or f"visit-{self.number + 1}"), _safe(source.name), 1
-        path = folder / f"{stem}.nii.gz"
-        while str(path).casefold() in self.taken:
-            number += 1
-            path = folder / f"{stem}_{number}.nii.gz"
-        self.taken.add(str(path).casefold())
-        return path
+        folder = self.out / _safe(self.visit.name or f"visit-{self.number + 1}")
+        path = untaken(os.path.join(folder, _safe(source.name)), self.taken, ".nii.gz")
+        self.taken.add(path.casefold())
+        return Path(path)
 
     def _written(self, source: ImageSequence, run: Callable[[], ImageSequence]) -> tuple[_Row, ImageSequence | None]:
         began = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import date
 from pathlib import Path
 
@@ -127,18 +127,31 @@ def readable(text: str, fallback: str = "image") -> str:
     return cleaned[:80] or fallback
 
 
-def unique(sequences: Iterable[ImageSequence]) -> list[ImageSequence]:
-    """The same sequences, later namesakes numbered ``_2``, ``_3``…
+def untaken(stem: str, taken: Container[str], ending: str = "", *, separator: str = "_") -> str:
+    """The first name that is not taken: the stem with its ending, then the stem numbered ``_2``, ``_3``…
 
-    Names that differ only in case are namesakes too, because files called so are one on many systems.
+    Parameters
+    ----------
+    stem : str
+    taken : container of str
+        Case-folded (`str.casefold`), since names that differ only in case are one file on many systems.
+    ending : str
+    separator : str
+        Before the number.
     """
+    name, number = f"{stem}{ending}", 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{stem}{separator}{number}{ending}"
+    return name
+
+
+def unique(sequences: Iterable[ImageSequence]) -> list[ImageSequence]:
+    """The same sequences, later namesakes numbered; see `untaken`."""
     seen: set[str] = set()
     out = []
     for seq in sequences:
-        name, number = seq.name, 1
-        while name.casefold() in seen:
-            number += 1
-            name = f"{seq.name}_{number}"
+        name = untaken(seq.name, seen)
         seen.add(name.casefold())
         out.append(seq if name == seq.name else seq.replace(name=name))
     return out

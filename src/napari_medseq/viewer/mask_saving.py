@@ -15,6 +15,7 @@ import numpy as np
 from napari_medseq import io
 from napari_medseq.errors import MedseqError
 from napari_medseq.files import replacing
+from napari_medseq.io.naming import untaken
 from napari_medseq.progress import Cancelled, Progress, check, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer.arranging import layers_of
@@ -127,9 +128,5 @@ def _file(name: str, visit: str, others: dict[Path, ImageSequence]) -> Path:
     stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     ending = next((e for e in _ENDINGS if stem.endswith(e)), "")
     stem, ending = stem.removesuffix(ending), ending or "_mask"
-    file, number = Path(visit) / f"{stem}{ending}.nii.gz", 1
-    taken = {str(other).casefold() for other in others}  # names that differ only in case are one file on many systems
-    while str(file).casefold() in taken:
-        number += 1
-        file = Path(visit) / f"{stem}-{number}{ending}.nii.gz"
-    return file
+    taken = {str(other).casefold() for other in others}
+    return Path(untaken(os.path.join(visit, stem), taken, f"{ending}.nii.gz", separator="-"))
