@@ -41,6 +41,14 @@ def dice(found: Any, truth: Any) -> float:
     return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
 
 
+def paint_one_slice(widget: TeachWidget, qtbot: Any) -> Any:
+    """Make a label layer with the button, with the truth in its middle slice."""
+    click(qtbot, widget.new_button)
+    labels = some(widget.labels.layer)
+    labels.data[7] = TRUTH[7]
+    return labels
+
+
 def propagate(widget: TeachWidget, qtbot: Any, wait: Callable[..., None]) -> None:
     """Press Propagate, and wait for the answer."""
     click(qtbot, widget.propagate_button)
@@ -123,9 +131,7 @@ def test_a_key_propagates_and_a_second_time_is_one_step_of_undo(
     scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
 ) -> None:
     viewer, widget = scene
-    click(qtbot, widget.new_button)
-    labels = some(widget.labels.layer)
-    labels.data[7] = TRUTH[7]
+    labels = paint_one_slice(widget, qtbot)
     viewer.keymap[KeyBinding.from_str("Alt-S")](viewer)
     assert widget.work.busy
     wait(lambda: not widget.work.busy)
@@ -189,9 +195,7 @@ def test_a_finished_object_is_left_alone_by_every_new_answer(
     scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
 ) -> None:
     viewer, widget = scene
-    click(qtbot, widget.new_button)
-    labels = some(widget.labels.layer)
-    labels.data[7] = TRUTH[7]
+    labels = paint_one_slice(widget, qtbot)
     propagate(widget, qtbot, wait)
     first = np.array(some(widget.answer).data)
     assert (first == 1).any((1, 2)).sum() > 1
@@ -215,9 +219,7 @@ def test_an_answer_is_corrected_where_it_is_seen_and_another_dock_goes_on_with_i
     scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
 ) -> None:
     viewer, widget = scene
-    click(qtbot, widget.new_button)
-    labels = some(widget.labels.layer)
-    labels.data[7] = TRUTH[7]
+    labels = paint_one_slice(widget, qtbot)
     propagate(widget, qtbot, wait)
     answer = some(widget.answer)
     # the painted slice below would show the same colour where the answer above is erased
