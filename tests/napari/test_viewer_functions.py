@@ -86,7 +86,6 @@ def test_the_main_job_on_a_viewer_model_equals_the_script(
 def test_tracked_labels_wear_the_colours_of_the_plots_and_are_updated_not_doubled(
     opened: ViewerModel, bright_bundle: Path
 ) -> None:
-    from napari_medseq.colours import lesion_colour
 
     verbs.run(opened, bright_bundle)
     count = len(opened.layers)
@@ -220,19 +219,6 @@ def test_two_studies_are_told_apart(opened: ViewerModel) -> None:
     with pytest.raises(MedseqError, match="sub-x, other"):
         verbs.study_of(opened)
     assert [v.name for v in verbs.study_of(opened, "other").visits] == ["v1", "v2"]
-
-
-def test_former_names_say_the_new_ones_and_still_do_their_work() -> None:
-    viewer = ViewerModel()
-    layer = verbs.add_sequence(viewer, tilted().replace(affine=affine_from((1, 1, 3))))
-    with pytest.warns(DeprecationWarning, match="use_world_placement"):
-        assert verbs.place_truly(viewer) == [layer]
-    with pytest.warns(DeprecationWarning, match="sync_slice_views"):
-        verbs.keep_views_true(viewer)
-    labels = viewer.add_labels(np.ones((4, 4), np.uint8))
-    with pytest.warns(DeprecationWarning, match="apply_lesion_colours"):
-        verbs.wear_lesion_colours(labels, [1, 2])
-    np.testing.assert_allclose(labels.get_color(2), lesion_colour(2), atol=0.01)
 
 
 def test_world_placement_and_back() -> None:

@@ -156,7 +156,7 @@ class StepList(QWidget):  # type: ignore[misc]
         return any(entry.form.model.takes_reference for entry in self.entries if entry.on)
 
     # -- changing it ---------------------------------------------------------------------------------------------------
-    def add_step(self, step: StepLike, *, on: bool = True) -> None:
+    def add_step(self, step: StepLike) -> None:
         """Add a step by name or as settings, and choose it."""
         model = parse(self._start(step) if isinstance(step, str) else step)[0]
         choices = {"preset": [None, *PRESETS]} if model.kind == "window" else {}
@@ -164,7 +164,7 @@ class StepList(QWidget):  # type: ignore[misc]
         form.changed.connect(self._changed)
         item = QListWidgetItem(_title(type(model)))
         item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsSelectable | Qt.ItemIsUserCheckable | Qt.ItemIsDragEnabled)
-        item.setCheckState(Qt.Checked if on else Qt.Unchecked)
+        item.setCheckState(Qt.Checked)
         item.setToolTip(_first_line(type(model)))
         self.entries.append(Entry(form, item))
         self._filling = True

@@ -8,8 +8,6 @@ the network; so the shape counts only where it is clearly needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -33,10 +31,8 @@ def hidden_steps(painted: Tensor, annotated: Tensor) -> list[int]:
     return shown[1:-1:2] if len(shown) >= _LEAST else []
 
 
-def shape_weight(
-    logits: Tensor, distance: Tensor, painted: Tensor, gain: float, weights: Sequence[float] = WEIGHTS
-) -> float:
-    """The weight of the interpolated shape with the best Dice on hidden steps; 0 where none gains enough.
+def shape_weight(logits: Tensor, distance: Tensor, painted: Tensor, gain: float) -> float:
+    """The weight, out of `WEIGHTS`, of the interpolated shape with the best Dice on hidden steps; 0 where none gains enough.
 
     Parameters
     ----------
@@ -47,13 +43,11 @@ def shape_weight(
     painted : Tensor of bool, (hidden step, row, column)
     gain : float
         Dice that must be gained over the network alone.
-    weights : sequence of float
-        That are tried, in logits per pixel.
     """
     truth = painted.numpy()
-    scores = [Overlap.of((with_shape(logits, distance, w) > 0).numpy(), truth).dice for w in (0.0, *weights)]
+    scores = [Overlap.of((with_shape(logits, distance, w) > 0).numpy(), truth).dice for w in (0.0, *WEIGHTS)]
     best = max(range(len(scores)), key=scores.__getitem__)
-    return (0.0, *weights)[best] if scores[best] - scores[0] > gain else 0.0
+    return (0.0, *WEIGHTS)[best] if scores[best] - scores[0] > gain else 0.0
 
 
 def with_shape(logits: Tensor, distance: Tensor, weight: float) -> Tensor:

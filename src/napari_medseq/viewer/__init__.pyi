@@ -52,7 +52,6 @@ from .followed import results_of as results_of
 from .followed import show_progression as show_progression
 from .followed import undo as undo
 from .greylevels import interpolate_image as interpolate_image
-from .greylevels import series_layers as series_layers
 from .greylevels import set_window as set_window
 from .greylevels import window_presets as window_presets
 from .hinted import hints_of as hints_of
@@ -61,7 +60,6 @@ from .hinted import outline_hinted as outline_hinted
 from .identity import bring_to_front as bring_to_front
 from .identity import describe as describe
 from .identity import identity as identity
-from .identity import orientation_letters as orientation_letters
 from .identity import patient_in_front as patient_in_front
 from .landmarks import landmark_pairs as landmark_pairs
 from .landmarks import new_landmarks as new_landmarks
@@ -104,7 +102,6 @@ from .overlays import overlay_of as overlay_of
 from .overlays import show_overlay as show_overlay
 from .painted_training import PaintedCase as PaintedCase
 from .painted_training import check_model_name as check_model_name
-from .painted_training import image_below as image_below
 from .painted_training import masks_worth_training_on as masks_worth_training_on
 from .painted_training import painted_cases as painted_cases
 from .painted_training import train_on_painted as train_on_painted
@@ -147,9 +144,6 @@ from .recovery import take_autosave as take_autosave
 from .recovery import write_autosave as write_autosave
 from .regions import image_under as image_under
 from .regions import why_not_together as why_not_together
-from .renamed import keep_views_true as keep_views_true
-from .renamed import place_truly as place_truly
-from .renamed import wear_lesion_colours as wear_lesion_colours
 from .result_saving import TakenResult as TakenResult
 from .result_saving import changed_since as changed_since
 from .result_saving import take_result as take_result
@@ -194,13 +188,10 @@ from .stepping import next_lesion as next_lesion
 from .stepping import next_visit as next_visit
 from .study import by_patient as by_patient
 from .tracking import Rerun as Rerun
-from .tracking import check_one_patient as check_one_patient
-from .tracking import corrected_again as corrected_again
 from .tracking import follow_again as follow_again
 from .tracking import label_layers as label_layers
 from .tracking import masks_now as masks_now
 from .tracking import show_followed as show_followed
-from .tracking import study_of_or_labels as study_of_or_labels
 from .tracking import track_job as track_job
 from .tracking import track_layers as track_layers
 from .tracking import tracking_job as tracking_job
@@ -269,7 +260,6 @@ __all__ = [
     "change_in_words",
     "changed_since",
     "check_model_name",
-    "check_one_patient",
     "classify",
     "close_overlay",
     "close_panes",
@@ -280,7 +270,6 @@ __all__ = [
     "copy_to_slice",
     "copy_to_visit",
     "correct",
-    "corrected_again",
     "corrected_slices",
     "describe",
     "differs",
@@ -306,13 +295,11 @@ __all__ = [
     "hide_painted",
     "hints_of",
     "identity",
-    "image_below",
     "image_under",
     "interpolate_image",
     "interpolated",
     "is_result",
     "is_session",
-    "keep_views_true",
     "label_layers",
     "landmark_pairs",
     "last_answer",
@@ -336,7 +323,6 @@ __all__ = [
     "open_result",
     "open_session",
     "open_studies",
-    "orientation_letters",
     "orthogonal",
     "other_visits",
     "outline_hinted",
@@ -350,7 +336,6 @@ __all__ = [
     "panes_of",
     "part_of",
     "patient_in_front",
-    "place_truly",
     "prepare_overlay",
     "preprocess",
     "preview",
@@ -374,7 +359,6 @@ __all__ = [
     "save_masks",
     "save_session",
     "segment",
-    "series_layers",
     "set_hand_alignment",
     "set_visit_date",
     "set_window",
@@ -405,7 +389,6 @@ __all__ = [
     "steps_for_labels",
     "study_for",
     "study_of",
-    "study_of_or_labels",
     "sync_slice_views",
     "take_autosave",
     "take_masks",
@@ -424,7 +407,6 @@ __all__ = [
     "used_labels",
     "values_at",
     "visits_open",
-    "wear_lesion_colours",
     "why_not_together",
     "window_presets",
     "with_finished",

@@ -392,7 +392,7 @@ def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int
     return lazily(source, source.dtype)
 
 
-def storable(data: Voxels, storable_types: frozenset[np.dtype[np.generic]] = _STORABLE) -> NDArray[np.generic]:
+def storable(data: Voxels) -> NDArray[np.generic]:
     """Voxels as numpy of a type that files know, without loss.
 
     Raises
@@ -405,6 +405,6 @@ def storable(data: Voxels, storable_types: frozenset[np.dtype[np.generic]] = _ST
         return array.astype(np.uint8)
     if array.dtype == np.float16:
         return array.astype(np.float32)
-    if array.dtype.newbyteorder("=") in storable_types:
+    if array.dtype.newbyteorder("=") in _STORABLE:
         return array
     raise WriteError(f"Voxels of type {array.dtype} cannot be stored; convert them to a whole-number or float type.")
