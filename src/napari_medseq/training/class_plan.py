@@ -20,9 +20,7 @@ _COARSE = 5.0  # times as many where the first level halves the image (6.5 were 
 _COARSE_FROM = 64  # pixels of the shorter side
 _PASSES = 60.0  # times that every exam should be seen
 _LARGEST_EXAM = 1_500_000  # voxels of an exam as the network sees it; more fill the memory with what gradients need
-_SMALLEST_SIDE = (
-    32  # pixels that are left of the shorter side of an image, as the second level sees it where the first halves
-)
+_SMALLEST_SIDE = 32  # pixels of the shorter side that the first level sees, or the second where the first halves
 _BATCH_VOXELS = 800_000
 _WIDTHS = (16, 32, 64, 96)
 _RANGES = ("rotate_degrees", "move", "zoom", "stretch", "elastic", "bias", "gain", "shift", "gamma", "noise", "blur")
@@ -49,7 +47,7 @@ class ClassPlan(PlanFile):
     Attributes
     ----------
     channels, classes : tuple of str
-        That it was made for.
+        The channels of an exam, and the classes that are told apart.
     along : {"slices", "t"}
         What the sequence is: the slices of a volume, or frames.
     pixel_mm : float or None
@@ -59,11 +57,13 @@ class ClassPlan(PlanFile):
     size : (int, int)
         Rows and columns of a window.
     batch : int
+        Exams that are learned from at once.
     widths : tuple of int
         Channels of the encoder's levels.
     coarse : bool
         Whether the first level halves the image, as the others do.
     neighbours : int
+        Slices on each side that the network sees together with a slice.
     rnn : {"gru", "lstm", "transformer", "dense", "none"}
     dropout : float
     flip : float
@@ -72,6 +72,7 @@ class ClassPlan(PlanFile):
         How far images are turned, moved, zoomed, bent and recoloured: a factor on the ranges of `AugmentSettings`, which are made for
         outlines.
     rate : float
+        Learning rate.
     """
 
     task: Literal["classification"] = "classification"
@@ -126,98 +127,156 @@ def make_class_plan(
     seconds: float,
     cores: int,
 ) -> ClassPlan:
-    """Decide.
+    """Decide; each decision that takes more than a line is a function of its own, which returns what it chose and why.
 
     Parameters
     ----------
     shapes : sequence of ExamShape
-        Of the exams that were measured.
+        The shapes of the exams that were measured.
     exams : mapping of str to int
-        Class → exams of it.
+        Class → number of its exams.
     channels : sequence of str
     along : {"slices", "t"}
     seconds : float
-        For training.
+        Time for training.
     cores : int
-        That compute together.
+        Number of cores that compute together.
     """
-    why: dict[str, str] = {}
-    steps, slices = (_most([getattr(s, name) for s in shapes]) for name in ("steps", "slices"))
-    own = float(np.median([s.row_mm for s in shapes]))
-    rows, columns = (
-        _most([s.rows * s.row_mm / own for s in shapes]),
-        _most([s.columns * s.column_mm / own for s in shapes]),
-    )
-    total = sum(exams.values())
-    coarse = slices == 1 and min(rows, columns) >= _COARSE_FROM
+    exam = _large_exam(shapes)
+    coarse, why_coarse = _coarse(exam)
     halved = 2 if coarse else 1
     speed = _VOXELS_PER_SECOND * cores * (_COARSE if coarse else 1)
-    affordable = min(_LARGEST_EXAM, seconds * speed / (_PASSES * total))
-    factor = math.sqrt(max(1.0, steps * slices * rows * columns / affordable))
-    factor = max(1.0, min(factor, min(rows, columns) / (_SMALLEST_SIDE * halved)))
-    alike = all(max(v / own, own / v) < _SAME for s in shapes for v in (s.row_mm, s.column_mm))
-    pixel = None if factor < _SAME and alike else float(f"{own * factor:.3g}")
-    why["pixel_mm"] = (
-        "the images' own: there is time enough for all pixels"
-        if pixel is None
-        else f"{own:.3g} mm would be {steps * slices * rows * columns / 1e6:.2g} million voxels in each of {total} exams; at this size "
-        f"each can be seen about {_PASSES:.0f} times"
-        if factor >= _SAME
-        else "the images' pixels differ in size, and the network learns at one"
-    )
-    size = (math.ceil(rows / factor), math.ceil(columns / factor))
-    widths = _WIDTHS[: max(2, min(len(_WIDTHS), int(math.log2(max(1, min(size) / halved / _SMALLEST_CELL))) + 1))]
-    stride = halved * 2 ** (len(widths) - 1)
-    size = (-(-size[0] // stride) * stride, -(-size[1] // stride) * stride)
-    most = max(1, int(_LARGEST_EXAM / (slices * size[0] * size[1])))
-    seen = min(steps, most)
-    what = "frames" if along == "t" else "slices"
-    why["along"] = (
-        "the exams have frames, which follow each other in time" if along == "t" else "the slices of each exam"
-    )
-    why["steps"] = (
-        f"the longest exams have {steps} {what}: each is seen whole"
-        if seen == steps
-        else f"exams have up to {steps} {what}, of which {seen} in a row are seen at a time: most must show the class"
-    )
-    why["rnn"] = (
-        "one step has no order" if steps == 1 else f"a recurrence reads the {what} in order, and attention weighs them"
-    )
-    sided = [name for name in exams if _SIDES.search(name.replace("_", " "))]
-    why["flip"] = (
-        f"the class {sided[0]} is told by its side, so nothing is mirrored"
-        if sided
-        else "left and right are taken to be alike for the classes"
-    )
-    why["coarse"] = (
-        "its first level halves the image: several times as fast, so that the pixels can be finer in the same time"
-        if coarse
-        else "the images are small"
-        if slices == 1
-        else "each step is a volume of few slices"
-    )
-    batch = max(2, min(8, int(_BATCH_VOXELS * halved / (seen * slices * size[0] * size[1]))))
-    why["augment"] = "less than for outlines, since size and contrast may be what tells the classes apart"
-    why["dropout"] = "with it the loss of the training falls more slowly"
-    why["batch"] = "exams at once, each class as often as the others"
+    factor, pixel_mm, why_pixel = _pixels(shapes, exam, sum(exams.values()), seconds * speed, halved)
+    size, widths, stride = _levels(exam, factor, halved)
+    pixels = exam.slices * size[0] * size[1]
+    steps = min(exam.steps, max(1, int(_LARGEST_EXAM / pixels)))
+    flip, why_flip = _flip(exams)
     return ClassPlan(
         channels=tuple(channels),
         classes=tuple(exams),
         along=along,
-        pixel_mm=pixel,
-        steps=seen,
-        slices=-(-slices // stride) * stride if slices > 1 else 1,
+        pixel_mm=pixel_mm,
+        steps=steps,
+        slices=-(-exam.slices // stride) * stride if exam.slices > 1 else 1,
         size=size,
-        batch=batch,
+        batch=max(2, min(8, int(_BATCH_VOXELS * halved / (steps * pixels)))),
         widths=widths,
         coarse=coarse,
-        neighbours=1 if along == "slices" and steps > 2 else 0,
-        rnn="none" if steps == 1 else "gru",
-        flip=0.0 if sided else 0.5,
-        reasons=why,
+        neighbours=1 if along == "slices" and exam.steps > 2 else 0,
+        rnn="none" if exam.steps == 1 else "gru",
+        flip=flip,
+        reasons={
+            "pixel_mm": why_pixel,
+            **_why_sequence(exam, steps, along),
+            "flip": why_flip,
+            "coarse": why_coarse,
+            "augment": "less than for outlines, since size and contrast may be what tells the classes apart",
+            "dropout": "with it the loss of the training falls more slowly",
+            "batch": "exams at once, each class as often as the others",
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LargeExam:
+    """What nearly all exams do not exceed (95th percentiles), in pixels of the median size."""
+
+    steps: int
+    slices: int
+    rows: int
+    columns: int
+    pixel_mm: float
+
+    @property
+    def side(self) -> int:
+        return min(self.rows, self.columns)
+
+    @property
+    def voxels(self) -> int:
+        return self.steps * self.slices * self.rows * self.columns
+
+
+def _large_exam(shapes: Sequence[ExamShape]) -> _LargeExam:
+    own = float(np.median([s.row_mm for s in shapes]))
+    return _LargeExam(
+        steps=_most([s.steps for s in shapes]),
+        slices=_most([s.slices for s in shapes]),
+        rows=_most([s.rows * s.row_mm / own for s in shapes]),
+        columns=_most([s.columns * s.column_mm / own for s in shapes]),
+        pixel_mm=own,
     )
 
 
 def _most(values: Sequence[float]) -> int:
     """What nearly all of the values do not exceed (their 95th percentile)."""
     return max(1, math.ceil(float(np.percentile(values, 95))))
+
+
+def _coarse(exam: _LargeExam) -> tuple[bool, str]:
+    """Whether the first level halves the image."""
+    if exam.slices > 1:
+        return False, "each step is a volume of few slices"
+    if exam.side < _COARSE_FROM:
+        return False, "the images are small"
+    why = "its first level halves the image: several times as fast, so that the pixels can be finer in the same time"
+    return True, why
+
+
+def _pixels(
+    shapes: Sequence[ExamShape], exam: _LargeExam, exams: int, voxels: float, halved: int
+) -> tuple[float, float | None, str]:
+    """How many times larger than the exams' own the network's pixels are, and their size in mm (None: each image's own).
+
+    `voxels` can be learned in the time; every exam should be seen `_PASSES` times.
+    """
+    affordable = min(_LARGEST_EXAM, voxels / (_PASSES * exams))
+    factor = math.sqrt(max(1.0, exam.voxels / affordable))
+    factor = max(1.0, min(factor, exam.side / (_SMALLEST_SIDE * halved)))
+    own = exam.pixel_mm
+    pixel_mm = float(f"{own * factor:.3g}")
+    if factor >= _SAME:
+        why = (
+            f"{own:.3g} mm would be {exam.voxels / 1e6:.2g} million voxels in each of {exams} exams; at this size "
+            f"each can be seen about {_PASSES:.0f} times"
+        )
+        return factor, pixel_mm, why
+    if all(max(v / own, own / v) < _SAME for s in shapes for v in (s.row_mm, s.column_mm)):
+        return factor, None, "the images' own: there is time enough for all pixels"
+    return factor, pixel_mm, "the images' pixels differ in size, and the network learns at one"
+
+
+def _levels(exam: _LargeExam, factor: float, halved: int) -> tuple[tuple[int, int], tuple[int, ...], int]:
+    """Rows and columns of a window, the widths of the levels, and the stride of all levels, which divides both."""
+    rows, columns = math.ceil(exam.rows / factor), math.ceil(exam.columns / factor)
+    levels = int(math.log2(max(1, min(rows, columns) / halved / _SMALLEST_CELL))) + 1
+    widths = _WIDTHS[: max(2, min(len(_WIDTHS), levels))]
+    stride = halved * 2 ** (len(widths) - 1)
+    return (-(-rows // stride) * stride, -(-columns // stride) * stride), widths, stride
+
+
+def _flip(exams: Mapping[str, int]) -> tuple[float, str]:
+    """How often left and right are mirrored: never where the name of a class holds a side."""
+    sided = next((name for name in exams if _SIDES.search(name.replace("_", " "))), None)
+    if sided is not None:
+        return 0.0, f"the class {sided} is told by its side, so nothing is mirrored"
+    return 0.5, "left and right are taken to be alike for the classes"
+
+
+def _why_sequence(exam: _LargeExam, steps: int, along: Literal["slices", "t"]) -> dict[str, str]:
+    """Why the sequence is what it is, why a window has so many steps, and why there is a recurrence or none."""
+    what = "frames" if along == "t" else "slices"
+    return {
+        "along": "the exams have frames, which follow each other in time"
+        if along == "t"
+        else "the slices of each exam",
+        "steps": (
+            f"the longest exams have {steps} {what}: each is seen whole"
+            if steps == exam.steps
+            else f"exams have up to {exam.steps} {what}, of which {steps} in a row are seen at a time: most must show the class"
+        ),
+        "rnn": (
+            "one step has no order"
+            if exam.steps == 1
+            else f"a recurrence reads the {what} in order, and attention weighs them"
+        ),
+    }
