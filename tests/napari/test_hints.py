@@ -135,12 +135,16 @@ def test_a_key_propagates_and_a_second_time_is_one_step_of_undo(
     viewer.keymap[KeyBinding.from_str("Alt-S")](viewer)
     assert widget.work.busy
     wait(lambda: not widget.work.busy)
-    first = np.array(some(widget.answer).data)
+    first, named = np.array(some(widget.answer).data), widget._next
     labels.data[3] = TRUTH[3]
     propagate(widget, qtbot, wait)
     assert not np.array_equal(some(widget.answer).data, first)
+    labels.data[3] = 0
+    doubt, widget._next = some(verbs.answered(some(widget.answer))).doubt, None
     verbs.undo(viewer)
     assert np.array_equal(some(widget.answer).data, first)
+    assert widget._next == named  # the doubts of the answer that is shown again
+    assert some(verbs.answered(some(widget.answer))).doubt is not doubt
 
 
 def test_next_to_check_goes_to_the_slice_that_is_named(

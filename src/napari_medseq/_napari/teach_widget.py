@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import numpy as np
 from napari.utils.notifications import show_info
@@ -57,9 +58,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.model: Model | None = None
         self.answer: Labels | None = None
-        self._image: Image | None = None
+        self._chosen_for: Image | None = None
+        self._known: verbs.Answered | None = None
+        self._seen: WeakSet[Labels] = WeakSet()
         self._next: int | None = None
-        self._found: Segmentation | None = None
         self._undone = 0
         accompany(napari_viewer)
         self.work = WorkBar()
@@ -188,25 +190,25 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _choose_labels(self, _event: object = None) -> None:
         """Choose the labels of the image's last answer; else labels on its grid, if there are any and the chosen ones are not."""
         image, labels = self.image.layer, self.labels.layer
-        before = None if image is None or image == self._image else verbs.last_answer(self.viewer, image)
+        before = None if image is None or image == self._chosen_for else verbs.last_answer(self.viewer, image)
         known = None if before is None else verbs.answered(before)
+        self._chosen_for = image
         if known is not None:
             self.labels.choose(known.labels())
-            self._recall()
         elif image is not None and (labels is None or verbs.why_not_together(image, labels)):
             masks = (layer for layer in self.viewer.layers if layer_kind(layer) == "labels")
             fitting = [layer for layer in masks if not verbs.why_not_together(image, layer)]
             if fitting:
                 self.labels.choose(fitting[-1])
+        self._recall()
 
     def _recall(self, _event: object = None) -> None:
         """Go on with the answer that was computed from what is chosen, also one of a dock that was closed since."""
         image, labels = self.image.layer, self.labels.layer
-        before = None if image is None or labels is None else verbs.last_answer(self.viewer, image, labels)
-        known = None if before is None else verbs.answered(before)
-        if before is not None and known is not None and before != self.answer:
-            self._image, self._found, self.answer = image, known.segmentation, before
-            self._offer()
+        self.answer = None if image is None or labels is None else verbs.last_answer(self.viewer, image, labels)
+        if self.answer is not None:
+            self._seen.add(self.answer)
+        self._offer()
         self._update()
 
     def _show_painted(self, event: Event) -> None:
@@ -262,7 +264,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         """Enable what can be done with the answer that is shown."""
         has_answer = self.answer is not None and self.answer in self.viewer.layers
         if self.answer is not None and not has_answer:  # the layer was removed, so its description is removed too
-            self.answer = self._next = self._found = None
+            self.answer = self._next = self._known = None
             self.outcome.clear()
         why = "" if has_answer else "There is no answer yet: press Propagate or Teach first"
         doubts = why or ("" if self._next is not None else "No slice that you did not paint is in doubt")
@@ -316,8 +318,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         def show(lesson_result: tuple[Model, Segmentation, str]) -> None:
             model, answer, quality = lesson_result
             self.model = model
-            self._show(lesson, answer, model.info.name)
-            self._say_taught(model, quality)
+            self._say_taught(model, quality, self._show(lesson, answer, model.info.name))
 
         self.work.start("Teaching", job, show)
 
@@ -330,14 +331,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _lesson(self) -> verbs.LessonJob:
         """What is painted, corrected, accepted and finished now."""
         image, layer = self._both()
-        same_image = self._image == image
-        return verbs.lesson_job(
-            self.viewer,
-            image,
-            layer,
-            answer=self.answer if same_image else None,
-            finished=self._finished if same_image else (),
-        )
+        return verbs.lesson_job(self.viewer, image, layer, answer=self.answer, finished=self._finished)
 
     def _propagate(self) -> None:
         lesson, only_between = self._lesson(), self.only_between.isChecked()
@@ -347,30 +341,35 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             return lesson.propagate(model, progress=progress, cancelled=cancelled)
 
         def show(segmentation: Segmentation) -> None:
-            self._show(lesson, segmentation, "propagated")
+            where = self._show(lesson, segmentation, "propagated")
             carried = (
                 f"interpolated between the painted {self._word}s" if only_between else f"carried to all {self._word}s"
             )
-            self.outcome.setText(f"What is painted was {carried}: {self._where()}")
+            self.outcome.setText(f"What is painted was {carried}: {where}")
 
         self.work.start("Propagating", job, show)
 
-    def _show(self, lesson: verbs.LessonJob, segmentation: Segmentation, name: str) -> None:
-        """Show an answer, report what was taken over from the previous one, and offer the next slice to look at."""
+    def _show(self, lesson: verbs.LessonJob, segmentation: Segmentation, name: str) -> str:
+        """Show an answer, offer the next slice to look at, and report what was taken over from the last answer and where
+        the new one is."""
         active = self.viewer.layers.selection.active
         answer = verbs.show_lesson(self.viewer, lesson, segmentation)
-        self._take(lesson.image, answer, segmentation, name)
-        self._paint_in_answer(active)
+        answer.name, answer.visible = f"{lesson.image.name} {name}", True
+        self._recall()
+        self._paint_in(answer, lesson.labels, active)
         verbs.hide_painted(answer, lesson.labels)
-        self._offer()
         if lesson.corrected:
             noun = "slice counts" if len(lesson.corrected) == 1 else "slices count"
             show_info(f"{len(lesson.corrected)} corrected {noun} as painted from now on, in {lesson.labels.name}.")
+        return (
+            f"the layer {answer.name}. Where it is wrong, paint in it, then Propagate or Teach again: slices that you corrected "
+            "count as painted, whole, and no new answer changes them."
+        )
 
     @property
     def _word(self) -> str:
         """The name of the answer's steps: slice or frame."""
-        return "slice" if self._found is None or "t" not in self._found.labels.axes else "frame"
+        return "frame" if self.answer is not None and "t" in map(str, self.answer.axis_labels) else "slice"
 
     @property
     def _finished(self) -> set[int]:
@@ -379,24 +378,35 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         return set() if known is None else known.finished
 
     def _offer(self) -> None:
-        """Offer the slice that is most worth looking at next, among those that are not painted."""
-        labels = self.labels.layer
-        if self._found is not None and labels is not None:
-            done = {*verbs.painted_slices(labels), *verbs.settled_slices(self.viewer, labels)}
-            self._next = verbs.doubtful_slice(self._found, sorted(done))
+        """Offer the slice that is most worth looking at next; what was said of another answer goes."""
+        known = None if self.answer is None else verbs.answered(self.answer)
+        if known is not self._known:
+            self._known = known
+            self.outcome.clear()
+        self._next = None if self.answer is None else verbs.next_slice(self.viewer, self.answer)
         self._update_answer()
 
     def _offer_again(self, _event: object = None) -> None:
-        """Offer a slice again after something was undone or redone; a stroke alone is not worth counting slices."""
+        """Look at what is offered again after something was undone or redone, or a session brought an answer; a stroke
+        alone is not worth counting slices."""
+        image, labels = self.image.layer, self.labels.layer
+        arrived = None if image is None or self.answer is not None else verbs.last_answer(self.viewer, image)
+        if arrived is not None and arrived not in self._seen:
+            self._seen.add(arrived)
+            self._chosen_for = None
+            self._choose_labels()
         undone = len(verbs.editing_of(self.viewer).history.undone)
-        if undone != self._undone:
-            self._undone = undone
-            self._offer()
+        if undone == self._undone:
+            return
+        self._undone = undone
+        self._offer()
+        if self.answer is not None and labels is not None and not verbs.holds_painted(self.answer, labels):
+            labels.visible = True  # an earlier answer lacks what was painted since
 
     def _settle(self, right: bool) -> None:
         """Count the slice that is shown as right, or as empty, and offer the next one."""
-        image, layer = self._both()
-        if self.answer is None or self.answer not in self.viewer.layers or image != self._image:
+        _, layer = self._both()
+        if self.answer is None or self.answer not in self.viewer.layers:
             raise MedseqError("There is no answer for this image. Teach or propagate first.")
         step = verbs.shown_slice(self.viewer, self.answer)
         with verbs.editing_of(self.viewer).step(f"{'accepting' if right else 'rejecting'} {self._word} {step + 1}"):
@@ -419,35 +429,20 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _look_next(self) -> None:
         if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:
             verbs.go_to_slice(self.viewer, self.answer, self._next)
-            self._paint_in_answer(self.viewer.layers.selection.active)
+            self._paint_in(self.answer, self.labels.layer, self.viewer.layers.selection.active)
 
-    def _paint_in_answer(self, active: Layer | None) -> None:
+    def _paint_in(self, answer: Labels, painted: Labels | None, active: Layer | None) -> None:
         """Make the answer, which is on top, the layer to paint in, with the same brush, because the user corrects what
         is visible."""
-        painted = self.labels.layer
-        if self.answer is not None and painted is not None:
-            verbs.hand_brush(self.viewer, self.answer if active == self.answer else painted, self.answer)
+        if painted is not None:
+            verbs.hand_brush(self.viewer, answer if active == answer else painted, answer)
 
-    def _take(self, image: Image, answer: Labels, segmentation: Segmentation, name: str) -> None:
-        """Use this layer as the answer from now on."""
-        self._image, self._found, self.answer = image, segmentation, answer
-        answer.name = f"{image.name} {name}"
-        if not answer.visible:
-            answer.visible = True
-
-    def _where(self) -> str:
-        name = "" if self.answer is None else self.answer.name
-        return (
-            f"the layer {name}. Where it is wrong, paint in it, then Propagate or Teach again: slices that you corrected "
-            "count as painted, whole, and no new answer changes them."
-        )
-
-    def _say_taught(self, model: Model, quality: str) -> None:
+    def _say_taught(self, model: Model, quality: str, where: str) -> None:
         self.go_on.setEnabled(True)
         announce_models()
-        where = f"The answer for all slices is {self._where()}"
+        answer = f"The answer for all slices is {where}"
         use = f"Analyse and ms.segment(…, {model.info.name!r}) use the model from now on."
-        self.outcome.setText(" ".join((model.info.description, quality, where, use)))
+        self.outcome.setText(" ".join((model.info.description, quality, answer, use)))
 
 
 def has_model(name: str) -> bool:

@@ -66,7 +66,9 @@ from .landmarks import new_landmarks as new_landmarks
 from .last_answers import Answered as Answered
 from .last_answers import answered as answered
 from .last_answers import hide_painted as hide_painted
+from .last_answers import holds_painted as holds_painted
 from .last_answers import last_answer as last_answer
+from .last_answers import next_slice as next_slice
 from .lesion_marks import hide_marks as hide_marks
 from .lesion_marks import show_diameters as show_diameters
 from .lesion_marks import show_numbers as show_numbers
@@ -294,6 +296,7 @@ __all__ = [
     "hide_marks",
     "hide_painted",
     "hints_of",
+    "holds_painted",
     "identity",
     "image_under",
     "interpolate_image",
@@ -316,6 +319,7 @@ __all__ = [
     "new_landmarks",
     "next_lesion",
     "next_ordinal",
+    "next_slice",
     "next_visit",
     "not_in_session",
     "open_path",

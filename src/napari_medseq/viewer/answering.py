@@ -19,12 +19,13 @@ from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer.editing import editing_of, real
-from napari_medseq.viewer.last_answers import remember_answer
+from napari_medseq.viewer.last_answers import answered, as_it_is, remember_answer
 from napari_medseq.viewer.layers import KEY, from_layer, own_array
 from napari_medseq.viewer.lessons import (
     interpolated,
     settled_slices,
     show_answer,
+    slice_doubt,
     take_over,
     taken_over,
     with_finished,
@@ -177,14 +178,18 @@ def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation)
     Labels
         The layer of the answer; that of the last answer is used again.
     """
-    with editing_of(viewer).step("a new answer"):
+    editing = editing_of(viewer)
+    with editing.step("a new answer"):
         if job.answer is not None and job.corrected and job.answer in viewer.layers:
             take_over(viewer, job.answer, job.labels, job.corrected)
         segmentation = with_painted(segmentation, from_layer(job.labels), job.done)
         if job.before is not None:
             segmentation = with_finished(segmentation, job.before, job.finished)
+        before = None if job.answer is None or answered(job.answer) is None else as_it_is(job.answer)
         answer = show_answer(viewer, job.image, segmentation, job.answer, job.labels)
-    remember_answer(answer, job.image, job.labels, segmentation)
+        remember_answer(answer, job.image, job.labels, slice_doubt(segmentation))
+        if before is not None and answer is job.answer:
+            editing.act(before, as_it_is(answer))
     return answer
 
 

@@ -1,20 +1,21 @@
-"""What the layer of an answer was computed from, which any window of the viewer can look up."""
+"""What the layer of an answer was computed from, which any window of the viewer can look up, and a session stores."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.viewer.editing import real
+from napari_medseq.viewer.lessons import most_doubtful, painted_slices, settled_slices
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
-
-    from napari_medseq.inference.prediction import Segmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,15 +26,15 @@ class Answered:
     ----------
     image, labels : weakref to Layer
         The image, and the labels that were painted on it.
-    segmentation : Segmentation
-        The answer as the model gave it, with its doubts.
+    doubt : ndarray of float64, shape (steps,), or None
+        How much of each slice (or frame) the model is unsure of, in any unit; None if it did not say.
     finished : set of int
         Labels of objects that a new answer must not change; a window adds to them and removes from them.
     """
 
     image: ref[Image]
     labels: ref[Labels]
-    segmentation: Segmentation
+    doubt: NDArray[np.float64] | None
     finished: set[int]
 
 
@@ -45,11 +46,31 @@ def answered(answer: Labels) -> Answered | None:
     return _ANSWERED.get(real(answer))
 
 
-def remember_answer(answer: Labels, image: Image, labels: Labels, segmentation: Segmentation) -> None:
+def remember_answer(
+    answer: Labels,
+    image: Image,
+    labels: Labels,
+    doubt: NDArray[np.float64] | None,
+    finished: Iterable[int] = (),
+) -> None:
     """Record what an answer was computed from; finished objects stay finished while the image is the same."""
     image, labels, before = real(image), real(labels), answered(answer)
-    finished = before.finished if before is not None and before.image() is image else set[int]()
-    _ANSWERED[real(answer)] = Answered(ref(image), ref(labels), segmentation, finished)
+    kept = before.finished if before is not None and before.image() is image else set[int]()
+    kept.update(finished)
+    _ANSWERED[real(answer)] = Answered(ref(image), ref(labels), doubt, kept)
+
+
+def as_it_is(answer: Labels) -> Callable[[], None]:
+    """A function that gives an answer back what is known of it now, and the names of its labels, for undo and redo."""
+    weak, known, features = ref(real(answer)), answered(answer), real(answer).features.copy()
+
+    def restore() -> None:
+        layer = weak()
+        if layer is not None and known is not None:
+            _ANSWERED[layer] = known
+            layer.features = features
+
+    return restore
 
 
 def last_answer(viewer: ViewerModel, image: Image, labels: Labels | None = None) -> Labels | None:
@@ -64,6 +85,35 @@ def last_answer(viewer: ViewerModel, image: Image, labels: Labels | None = None)
     return None
 
 
+def next_slice(viewer: ViewerModel, answer: Labels) -> int | None:
+    """The slice (or frame) of an answer that is most worth looking at next, as an index of its sequence.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    answer : Labels
+        The layer of an answer of `propagate` or `show_lesson`.
+
+    Returns
+    -------
+    int or None
+        The most doubtful one among those that are not painted, corrected or accepted; None if nothing is in doubt.
+    """
+    known = answered(answer)
+    labels = None if known is None else known.labels()
+    if known is None or labels is None or known.doubt is None:
+        return None
+    return most_doubtful(known.doubt, {*painted_slices(labels), *settled_slices(viewer, labels)})
+
+
+def holds_painted(answer: Labels, labels: Labels) -> bool:
+    """Whether an answer has every voxel that is painted in other labels; the same layer does not."""
+    painted, shown = np.asarray(labels.data), np.asarray(answer.data)
+    if real(answer) is real(labels) or painted.shape != shown.shape:
+        return False
+    return not bool(((painted != 0) & (painted != shown)).any())
+
+
 def hide_painted(answer: Labels, labels: Labels) -> bool:
     """Hide the painted labels below an answer that holds all that is painted, so that erasing in the answer is seen.
 
@@ -72,10 +122,7 @@ def hide_painted(answer: Labels, labels: Labels) -> bool:
     bool
         Whether they are hidden; where the answer lacks a painted voxel, they stay visible.
     """
-    painted, shown = np.asarray(labels.data), np.asarray(answer.data)
-    if real(answer) is real(labels) or painted.shape != shown.shape:
-        return False
-    if ((painted != 0) & (painted != shown)).any():
+    if not holds_painted(answer, labels):
         return False
     labels.visible = False
     return True

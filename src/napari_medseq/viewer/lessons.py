@@ -3,11 +3,12 @@ change."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.prediction import Segmentation
@@ -237,6 +238,31 @@ def show_answer(
     return layer
 
 
+def slice_doubt(segmentation: Segmentation) -> NDArray[np.float64] | None:
+    """How much of each slice (or frame) of an answer is in doubt; None if the model did not say.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        An answer with ``uncertainty``, which is summed over each slice, or one of `ms.propagate`, which says it itself.
+    """
+    doubt = getattr(segmentation, "doubt", None)
+    if doubt is None:
+        if segmentation.uncertainty is None:
+            return None
+        seq = segmentation.uncertainty
+        axis = seq.axes.index("t" if "t" in seq.axes else seq.slice_axis)
+        doubt = np.asarray(seq.data).sum(axis=tuple(k for k in range(len(seq.axes)) if k != axis))
+    return np.array(doubt, dtype=np.float64)
+
+
+def most_doubtful(doubt: NDArray[np.float64], done: Iterable[int]) -> int | None:
+    """The slice with the most doubt among those that are not done; None if none is in doubt."""
+    left = doubt.copy()
+    left[[k for k in done if k < len(left)]] = 0.0
+    return int(left.argmax()) if len(left) and left.max() > 0 else None
+
+
 def doubtful_slice(segmentation: Segmentation, done: Sequence[int]) -> int | None:
     """The slice that is most worth looking at next: the most uncertain one among those that are not painted.
 
@@ -252,16 +278,8 @@ def doubtful_slice(segmentation: Segmentation, done: Sequence[int]) -> int | Non
     int or None
         None if nothing is uncertain.
     """
-    doubt = getattr(segmentation, "doubt", None)
-    if doubt is None:
-        if segmentation.uncertainty is None:
-            return None
-        seq = segmentation.uncertainty
-        axis = seq.axes.index("t" if "t" in seq.axes else seq.slice_axis)
-        doubt = np.asarray(seq.data).sum(axis=tuple(k for k in range(len(seq.axes)) if k != axis))
-    doubt = np.array(doubt, dtype=np.float64)
-    doubt[[k for k in done if k < len(doubt)]] = 0.0
-    return int(doubt.argmax()) if len(doubt) and doubt.max() > 0 else None
+    doubt = slice_doubt(segmentation)
+    return None if doubt is None else most_doubtful(doubt, done)
 
 
 def go_to_slice(viewer: ViewerModel, layer: Labels, step: int) -> None:

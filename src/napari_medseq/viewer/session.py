@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -31,8 +31,9 @@ from napari_medseq.progress import Cancelled, Progress, check, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
-from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.editing import editing_of, real
 from napari_medseq.viewer.followed import results_of
+from napari_medseq.viewer.last_answers import answered
 from napari_medseq.viewer.marks import Flags
 from napari_medseq.viewer.placement import camera_of
 from napari_medseq.viewer.records import plain, write_labels
@@ -84,6 +85,8 @@ class TakenSession:
     layers : tuple of KeptLayer
     results : tuple of (str, Progression, str)
         Patient, result and the card of its model.
+    answers : tuple of dict
+        What answers came from, as `napari_medseq.viewer.last_answers` knows it; layers by their number in `layers`.
     view : dict
         Sliders, camera and the active layer.
     left_out : tuple of str
@@ -94,6 +97,7 @@ class TakenSession:
 
     layers: tuple[KeptLayer, ...]
     results: tuple[tuple[str, Progression, str], ...]
+    answers: tuple[dict[str, object], ...]
     view: dict[str, object]
     left_out: tuple[str, ...]
     changes: WeakKeyDictionary[Labels, int]
@@ -165,8 +169,11 @@ def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> 
     )
     # a correction makes a new graph; the one held here stays as it is
     results = tuple((name, copy(followed.progression), followed.card) for name, followed in results_of(viewer).items())
+    answers = _answers([layer for layer, kept in zip(chosen, kept_layers, strict=True) if kept is not None])
     changes = editing_of(viewer).unsaved.as_they_are()
-    return TakenSession(tuple(k for k in kept_layers if k is not None), results, _view(viewer), left_out, changes)
+    return TakenSession(
+        tuple(k for k in kept_layers if k is not None), results, answers, _view(viewer), left_out, changes
+    )
 
 
 def finish_saving(viewer: ViewerModel, snapshot: TakenSession, path: Path) -> None:
@@ -244,7 +251,7 @@ def _write_parts(
     saved = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "format": FORMAT, "version": __version__, "saved": saved, "files": files, "layers": layers, "results": results,
-        "view": snapshot.view,
+        "answers": list(snapshot.answers), "view": snapshot.view,
     }  # fmt: skip
 
 
@@ -291,6 +298,21 @@ def _kept(viewer: ViewerModel, layer: Layer) -> KeptLayer | None:
     if isinstance(source, str) and Path(source).exists() and "role" not in facts:
         return KeptLayer({**out, "source": str(Path(source).resolve())}, seq, None, copied=False)
     return KeptLayer(out, seq, None, copied=True)
+
+
+def _answers(layers: Sequence[Layer]) -> tuple[dict[str, object], ...]:
+    """What is known of each answer among these layers, if what it came from is among them too."""
+    numbers = {id(real(layer)): number for number, layer in enumerate(layers)}
+    answers = list[dict[str, object]]()
+    for number, layer in enumerate(layers):
+        known = answered(layer)
+        image, labels = (None, None) if known is None else (known.image(), known.labels())
+        if known is not None and id(image) in numbers and id(labels) in numbers:
+            answers.append({
+                "answer": number, "image": numbers[id(image)], "labels": numbers[id(labels)],
+                "doubt": known.doubt, "finished": sorted(known.finished),
+            })  # fmt: skip
+    return tuple(answers)
 
 
 def _view(viewer: ViewerModel) -> dict[str, object]:

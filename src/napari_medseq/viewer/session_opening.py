@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import show_progression
 from napari_medseq.viewer.identity import describe
+from napari_medseq.viewer.last_answers import remember_answer
 from napari_medseq.viewer.marks import Flags
 from napari_medseq.viewer.namesakes import renamed, renamed_studies
 from napari_medseq.viewer.placement import camera_of, follow_order
@@ -50,11 +52,14 @@ class SessionLayer:
         Facts about its study and visit.
     flags : ndarray of uint8 or None
         The marks of painting; None for an image, and if nothing is painted.
+    number : int
+        Its place among all layers of the session, of which some may not be readable.
     """
 
     data: _layers.LayerData
     about: Mapping[str, object]
     flags: Flags | None
+    number: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +73,8 @@ class SessionContent:
     layers : tuple of SessionLayer
     results : tuple of (str, Progression, str)
         Patient, result and the card of its model.
+    answers : tuple of mapping
+        What answers came from; layers by their `SessionLayer.number`.
     view : mapping
         Sliders, camera and the active layer.
     missing : tuple of str
@@ -77,6 +84,7 @@ class SessionContent:
     path: Path
     layers: tuple[SessionLayer, ...]
     results: tuple[tuple[str, Progression, str], ...]
+    answers: tuple[Mapping[str, Any], ...]
     view: Mapping[str, Any]
     missing: tuple[str, ...]
 
@@ -116,7 +124,7 @@ def read_session(
     for number, entry in enumerate(facts["layers"]):
         check(cancelled)
         try:
-            layers.append(_session_layer(path, files, entry, opened, cancelled))
+            layers.append(replace(_session_layer(path, files, entry, opened, cancelled), number=number))
         except OperationCancelled:
             raise
         except MedseqError as error:
@@ -132,7 +140,8 @@ def read_session(
             missing.append(f"result of {name}, whose masks can be followed again in Progression: {error}")
         if progress is not None:
             progress(len(facts["layers"]) + len(results), whole, f"result of {name}")
-    return _apart(SessionContent(path, tuple(layers), tuple(results), facts["view"], tuple(missing)), taken)
+    answers = tuple(facts.get("answers", ()))
+    return _apart(SessionContent(path, tuple(layers), tuple(results), answers, facts["view"], tuple(missing)), taken)
 
 
 def _apart(content: SessionContent, taken: Collection[str]) -> SessionContent:
@@ -151,6 +160,10 @@ def _apart(content: SessionContent, taken: Collection[str]) -> SessionContent:
     return replace(content, layers=tuple(layers), results=results)
 
 
+#: layers of sessions → the layers that show them
+_SHOWN: WeakKeyDictionary[SessionLayer, ref[Layer]] = WeakKeyDictionary()
+
+
 def show_session_layer(viewer: ViewerModel, session_layer: SessionLayer) -> Layer:
     """Add a layer of a session with the marks of its painting."""
     describe(viewer)
@@ -158,11 +171,12 @@ def show_session_layer(viewer: ViewerModel, session_layer: SessionLayer) -> Laye
     _studies.facts_of(layer).update(session_layer.about)
     if session_layer.flags is not None:
         editing_of(viewer).marks(layer).replace(session_layer.flags)
+    _SHOWN[session_layer] = ref(layer)
     return layer
 
 
 def finish_session(viewer: ViewerModel, content: SessionContent) -> None:
-    """After its layers were added, restore results and view, and mark everything in it as saved.
+    """After its layers were added, restore results, what answers came from, and the view, and mark all of it as saved.
 
     What was open before keeps its undo steps, and stays unsaved if it was.
 
@@ -172,6 +186,7 @@ def finish_session(viewer: ViewerModel, content: SessionContent) -> None:
     unsaved, steps = list(editing.unsaved), editing.history.copy()
     for name, progression, card in content.results:
         _show_result(viewer, progression, name, card)
+    _restore_answers(content)
     _look(viewer, content.view)
     editing.history = steps
     editing.saved([layer for layer in editing.unsaved if layer not in unsaved])
@@ -206,6 +221,10 @@ def _read(path: Path) -> dict[str, Any]:
             )
         _ = [(k["kind"], k["look"]["name"], k["about"], k["visit"], k["sequence"]) for k in facts["layers"]]
         _ = facts["results"], facts["view"]
+        _ = [
+            (int(k["answer"]), int(k["image"]), int(k["labels"]), k["doubt"], k["finished"])
+            for k in facts.get("answers", ())
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReadError(
             f"{path} is not a session that can be opened: {error}. Choose a folder that Save session wrote."
@@ -257,7 +276,7 @@ def _sequence(
     else:
         try:
             data = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise ReadError(f"{file} is damaged: {error}.") from error
     acquired = facts.pop("acquired")
     seq = ImageSequence(
@@ -304,6 +323,15 @@ def _show_result(viewer: ViewerModel, progression: Progression, name: str, card:
     if all(image is None for image in progression.images):
         progression.images = images
     show_progression(viewer, progression, study, card=card)
+
+
+def _restore_answers(content: SessionContent) -> None:
+    """Tell of each answer what it came from, where all three of its layers could be opened."""
+    shown = {one.number: layer for one in content.layers if one in _SHOWN and (layer := _SHOWN[one]()) is not None}
+    for facts in content.answers:
+        answer, image, labels = (shown.get(int(facts[role])) for role in ("answer", "image", "labels"))
+        if answer is not None and image is not None and labels is not None:
+            remember_answer(answer, image, labels, facts["doubt"], facts["finished"])
 
 
 def _look(viewer: ViewerModel, view: Mapping[str, Any]) -> None:
