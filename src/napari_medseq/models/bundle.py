@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +35,8 @@ CARD = Path("docs/README.md")
 #: written by `install`: where a bundle came from, and the SHA-256 of each file
 RECORD = Path("installed.json")
 _LARGEST_JSON = 1 << 20
+# in the temporary folder beside a bundle that is written: the new one, and the one that it replaces
+_STAGED, _ASIDE = "bundle", "old"
 _WEIGHTS_SUM = "weights_sha256"  # beside the facts, where older versions of this package pass over it
 
 
@@ -222,7 +226,7 @@ def write_bundle(
         raise ModelError(f"{folder} exists and is no model bundle; choose another folder, nothing was overwritten.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
-        root = Path(name) / "bundle"
+        root = Path(name) / _STAGED
         for part in (METADATA, WEIGHTS, CARD):
             (root / part).parent.mkdir(parents=True, exist_ok=True)
         metadata: dict[str, object] = {
@@ -246,7 +250,7 @@ def write_bundle(
         (root / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         read_info(root)
         read_settings(root)
-        aside = Path(name) / "old"
+        aside = Path(name) / _ASIDE
         if folder.exists():
             os.replace(folder, aside)
         try:
@@ -256,6 +260,19 @@ def write_bundle(
                 os.replace(aside, folder)
             raise
     return folder
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left beside a bundle that it was writing; only for the one process that writes it.
+
+    A bundle that had been moved aside for a new one, which then did not come, is put back.
+    """
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    for left in [path for path in beside if re.fullmatch(rf"\.{re.escape(folder.name)}-[a-z0-9_]{{8}}", path.name)]:
+        old = left / _ASIDE
+        if not folder.exists() and (old / METADATA).is_file():
+            os.replace(old, folder)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def fingerprint(folder: Path) -> str:

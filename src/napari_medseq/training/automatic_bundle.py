@@ -50,6 +50,7 @@ def write(c: AutoConfig, learned: Learned) -> None:
     """Write the bundle."""
     out = Path(c.out)
     name = c.name or out.name
+    bundle.remove_unfinished(out)
     bundle.write_bundle(
         out,
         facts={

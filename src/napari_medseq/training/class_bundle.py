@@ -58,6 +58,7 @@ def scores_of(judged: pd.DataFrame, classes: Sequence[str]) -> dict[str, Interva
 def write_model(folder: Path, c: AutoConfig, learned: Learned, modality: str | None) -> None:
     """Write the bundle."""
     plan, name = learned.plan, c.name or Path(c.out).name
+    bundle.remove_unfinished(folder)
     bundle.write_bundle(
         folder,
         facts={

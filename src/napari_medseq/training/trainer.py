@@ -303,6 +303,7 @@ def _write(
         "table": list(read_table(Path(c.table), c.values).names) if c.table is not None else [],
     }
     try:
+        bundle.remove_unfinished(out)
         bundle.write_bundle(
             out,
             facts=facts,

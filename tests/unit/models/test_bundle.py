@@ -38,6 +38,18 @@ def test_round_trip(tmp_path: Path) -> None:
     assert len(modes) == 1  # whoever may read the card may read the weights
 
 
+def test_what_a_killed_process_left_is_removed_and_a_bundle_that_was_moved_aside_comes_back(tmp_path: Path) -> None:
+    write(tmp_path / ".m-abcd_123" / "old")
+    (tmp_path / ".m-abcd_123" / "bundle" / "configs").mkdir(parents=True)
+    other = write(tmp_path / ".m-2-abcdefgh" / "bundle")  # what is written for a bundle called m-2
+    bundle.remove_unfinished(tmp_path / "m")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".m-2-abcdefgh", "m"]
+    assert load_model(tmp_path / "m").info.card == load_model(other).info.card
+    (tmp_path / ".m-abcdefgh").mkdir()
+    bundle.remove_unfinished(tmp_path / "m")
+    assert not (tmp_path / ".m-abcdefgh").exists()
+
+
 def test_user_folder_is_listed_and_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path))
     write(tmp_path / "tiny")
