@@ -19,6 +19,13 @@ REGISTER = ("auto", "none", "translation", "rigid", "affine", "deformable")
 
 def add(commands: common.Commands) -> None:
     """Add the commands run, track, report and cohort."""
+    _add_run(commands)
+    _add_track(commands)
+    _add_report(commands)
+    _add_cohort(commands)
+
+
+def _add_run(commands: common.Commands) -> None:
     run = common.add_command(
         commands, "run", "segment all visits of a patient, follow every lesion and write the results: the main command"
     )
@@ -52,6 +59,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(run)
     run.set_defaults(run=_run, usage=run.error)
 
+
+def _add_track(commands: common.Commands) -> None:
     track = common.add_command(commands, "track", "follow lesions over visits whose masks exist already")
     track.add_argument(
         "labels", nargs="+", help="one mask per visit, in their order; or the folder of a study that contains masks"
@@ -68,6 +77,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(track)
     track.set_defaults(run=_track)
 
+
+def _add_report(commands: common.Commands) -> None:
     report = common.add_command(commands, "report", "write the HTML report of a result folder")
     report.add_argument("result", help="a folder that `run` or `track` wrote")
     report.add_argument("-o", "--out", help="the HTML file to write (default: report.html in the result folder)")
@@ -85,6 +96,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(report)
     report.set_defaults(run=_report)
 
+
+def _add_cohort(commands: common.Commands) -> None:
     cohort = common.add_command(
         commands, "cohort", "do what `run` does for many patients, on this machine or on a cluster"
     )

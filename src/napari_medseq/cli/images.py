@@ -18,6 +18,12 @@ TRANSFORMS = (".json", ".tfm", ".h5")
 
 def add(commands: common.Commands) -> None:
     """Add the commands info, convert and register."""
+    _add_info(commands)
+    _add_convert(commands)
+    _add_register(commands)
+
+
+def _add_info(commands: common.Commands) -> None:
     info = common.add_command(commands, "info", "list what a file or folder contains; only headers are read")
     info.add_argument("path", help="file or folder")
     info.add_argument("--visits", action="store_true", help="also list the visits that are found in the folder")
@@ -27,6 +33,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(info)
     info.set_defaults(run=_info)
 
+
+def _add_convert(commands: common.Commands) -> None:
     convert = common.add_command(commands, "convert", "read images or labels and write them in another format")
     convert.add_argument("path", help="file or folder")
     convert.add_argument(
@@ -51,6 +59,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(convert)
     convert.set_defaults(run=_convert)
 
+
+def _add_register(commands: common.Commands) -> None:
     register = common.add_command(commands, "register", "register one image to another")
     register.add_argument("moving", help="the image that is moved")
     register.add_argument("fixed", help="the image that stays where it is")

@@ -13,6 +13,13 @@ _IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 def add(commands: common.Commands) -> None:
     """Add the commands explain, locate, compress and export."""
+    _add_explain(commands)
+    _add_locate(commands)
+    _add_compress(commands)
+    _add_export(commands)
+
+
+def _add_explain(commands: common.Commands) -> None:
     explain = common.add_command(
         commands, "explain", "write a map that shows which parts of an image speak for a class"
     )
@@ -31,6 +38,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(explain)
     explain.set_defaults(run=_explain)
 
+
+def _add_locate(commands: common.Commands) -> None:
     locate = common.add_command(
         commands, "locate", "find candidates as boxes and landmarks, in a fast pass at low resolution"
     )
@@ -53,6 +62,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(locate)
     locate.set_defaults(run=_locate)
 
+
+def _add_compress(commands: common.Commands) -> None:
     compress = common.add_command(
         commands, "compress", "make a model smaller, by fewer channels, lower rank and fewer bits"
     )
@@ -62,6 +73,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(compress)
     compress.set_defaults(run=_compress)
 
+
+def _add_export(commands: common.Commands) -> None:
     export = common.add_command(
         commands, "export", "write the network of a model for other programs, as ONNX or torch.export"
     )

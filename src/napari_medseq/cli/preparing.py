@@ -79,16 +79,26 @@ def _preprocess(args: argparse.Namespace) -> int:
         return _patients(args, chain)
     reference = common.one_image(args.reference, by_series=False) if args.reference else None
     if writable_suffix(Path(args.out)) is not None:
-        if len(args.path) > 1:
-            raise SettingsError(f"{args.out}: {len(args.path)} paths are to be written to one file; name a folder.")
-        for _, out in args.follow:
-            if writable_suffix(Path(out)) not in WRITABLE[:5]:
-                raise SettingsError(f"{out}: the mask is written as one of {' '.join(WRITABLE[:5])}.")
-        common.distinct([args.out, *(out for _, out in args.follow)])
-        seq = common.one_image(args.path[0], args.series)
-        facts = _one(seq, chain, Path(args.out), reference, args.follow)
-        common.answer(args, facts, str(facts["written"]))
-        return 0
+        return _to_file(args, chain, reference)
+    return _to_folder(args, chain, reference)
+
+
+def _to_file(args: argparse.Namespace, chain: list[StepLike], reference: ImageSequence | None) -> int:
+    """Preprocess one image, and the masks that follow it."""
+    if len(args.path) > 1:
+        raise SettingsError(f"{args.out}: {len(args.path)} paths are to be written to one file; name a folder.")
+    for _, out in args.follow:
+        if writable_suffix(Path(out)) not in WRITABLE[:5]:
+            raise SettingsError(f"{out}: the mask is written as one of {' '.join(WRITABLE[:5])}.")
+    common.distinct([args.out, *(out for _, out in args.follow)])
+    seq = common.one_image(args.path[0], args.series)
+    facts = _one(seq, chain, Path(args.out), reference, args.follow)
+    common.answer(args, facts, str(facts["written"]))
+    return 0
+
+
+def _to_folder(args: argparse.Namespace, chain: list[StepLike], reference: ImageSequence | None) -> int:
+    """Preprocess every image of the paths."""
     if args.follow:
         raise SettingsError("A mask follows one image; name a file with --out, not a folder.")
     suffix = Path(args.out).suffix

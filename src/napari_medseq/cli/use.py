@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 def add(commands: common.Commands) -> None:
     """Add the commands segment, classify and evaluate."""
+    _add_segment(commands)
+    _add_classify(commands)
+    _add_evaluate(commands)
+
+
+def _add_segment(commands: common.Commands) -> None:
     segment = common.add_command(commands, "segment", "segment an image, or each image of a folder, on its own grid")
     segment.add_argument(
         "path",
@@ -55,6 +61,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(segment)
     segment.set_defaults(run=_segment)
 
+
+def _add_classify(commands: common.Commands) -> None:
     classify = common.add_command(commands, "classify", "classify an exam and each of its slices or frames")
     classify.add_argument("path", help="an image file or the folder of a series")
     common.add_model(classify, several=True)
@@ -62,6 +70,8 @@ def add(commands: common.Commands) -> None:
     common.add_json(classify)
     classify.set_defaults(run=_classify)
 
+
+def _add_evaluate(commands: common.Commands) -> None:
     evaluate = common.add_command(commands, "evaluate", "compare predicted labels with true ones")
     evaluate.add_argument(
         "-p",

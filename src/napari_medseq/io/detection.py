@@ -94,10 +94,7 @@ def _gunzip_head(head: bytes) -> bytes:
 def _kind(head: bytes, lower: str, *, compressed: bool) -> str | None:
     if len(head) < 4:
         return None
-    if head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
-        if head[344:348] in (b"n+1\0", b"ni1\0") or lower.endswith((".hdr", ".nii")):
-            return "nifti"
-    elif head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") and head[4:8] in (b"n+2\0", b"ni2\0"):
+    if _is_nifti(head, lower):
         return "nifti"
     if head[128:132] == b"DICM" or looks_like_bare_dicom(head):
         return "dicom"
@@ -117,6 +114,13 @@ def _kind(head: bytes, lower: str, *, compressed: bool) -> str | None:
     if head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
         return "video"
     return None
+
+
+def _is_nifti(head: bytes, lower: str) -> bool:
+    """Whether a file begins with the size of a NIfTI-1 or NIfTI-2 header, in either order of bytes, and has its magic or its name."""
+    if head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
+        return head[344:348] in (b"n+1\0", b"ni1\0") or lower.endswith((".hdr", ".nii"))
+    return head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") and head[4:8] in (b"n+2\0", b"ni2\0")
 
 
 def looks_like_bare_dicom(head: bytes) -> bool:

@@ -7,7 +7,7 @@ front of every name wins over all else. The order is a guess, and callers warn t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -112,52 +112,75 @@ def _roman(word: str) -> int | None:
 
 def _meaning(name: str) -> _Meaning:
     words = _words(name)
-    joined = " ".join(words)
+    spans, numbers, leading, used = _digits(words)
+    for at, value in _written_out(name, words, used):
+        unit = next((word for word in (_at(words, at + 1), _at(words, at - 1)) if word in _DAYS), None)
+        if unit is not None:
+            spans.append(value * _DAYS[unit])
+        else:
+            numbers.append(float(value))
+    days = sum(spans) if spans else None
+    phase = _phase(words, timed=days is not None)
+    if phase == 0 and days is not None:
+        days = -days  # a span of time before the treatment
+    return _Meaning(phase, days, numbers[-1] if numbers else None, leading, natural(name))
+
+
+def _at(words: Sequence[str], place: int) -> str:
+    """The word at a place, or "" beyond the ends."""
+    return words[place] if 0 <= place < len(words) else ""
+
+
+def _digits(words: Sequence[str]) -> tuple[list[float], list[float], int | None, set[int]]:
+    """Of the numbers in digits: spans of time in days, the other numbers, the running number in front, and the places of the spans."""
+    spans: list[float] = []
     numbers: list[float] = []
-    days: float | None = None
-    phase, used, leading = 3, set[int](), None
+    leading: int | None = None
+    used: set[int] = set()
     for at, word in enumerate(words):
         if not word[0].isdigit():
             continue
-        after = words[at + 1] if at + 1 < len(words) else ""
-        before = words[at - 1] if at else ""
+        before, after = _at(words, at - 1), _at(words, at + 1)
         weighting = before == "t" and after == "w"  # T1w is no week
         if after in _DAYS and at + 1 not in used and not weighting:
-            days = (days or 0.0) + float(word) * _DAYS[after]
+            spans.append(float(word) * _DAYS[after])
             used |= {at, at + 1}
         elif before in _DAYS and at - 1 not in used:
-            days = (days or 0.0) + float(word) * _DAYS[before]
+            spans.append(float(word) * _DAYS[before])
             used |= {at - 1, at}
         else:
             numbers.append(float(word))
             if leading is None and at == (1 if before in ("ses", "session") else 0) and word.isdecimal():
                 leading = int(word)
+    return spans, numbers, leading, used
+
+
+def _written_out(name: str, words: Sequence[str], used: set[int]) -> Iterator[tuple[int, int]]:
+    """Place and value of each number that is a word ("second") or Roman ("III")."""
     for at, word in enumerate(words):
         if at in used:
             continue
-        spelled = _SPELLED.get(word)
-        if spelled is None and len(words) > 1 and not _beside_digits(name, word):
-            spelled = _roman(word)
-        if spelled is None:
-            continue
-        after = words[at + 1] if at + 1 < len(words) else ""
-        before = words[at - 1] if at else ""
-        if after in _DAYS or before in _DAYS:
-            days = (days or 0.0) + spelled * _DAYS[after if after in _DAYS else before]
-        else:
-            numbers.append(float(spelled))
-    vocabulary = set(words)
-    follow = {"follow", "up"} <= vocabulary or vocabulary & {"fu", "followup", "fup", "follow"}
-    timed = days is not None or follow
-    if vocabulary & _LAST and not timed and "end of" not in joined:
-        phase = 4
-    elif vocabulary & _FIRST and not vocabulary & _AFTER and not follow:
-        phase, days = 0, -days if days is not None else None
-    elif vocabulary & _DURING and not timed:
-        phase = 1
-    elif (vocabulary & _AFTER or "end of" in joined) and not timed:
-        phase = 2
-    return _Meaning(phase, days, numbers[-1] if numbers else None, leading, natural(name))
+        value = _SPELLED.get(word)
+        if value is None and len(words) > 1 and not _beside_digits(name, word):
+            value = _roman(word)
+        if value is not None:
+            yield at, value
+
+
+def _phase(words: Sequence[str], *, timed: bool) -> int:
+    """The phase of `_Meaning` that the words of a name tell; `timed`: whether the name holds a span of time."""
+    vocabulary, end_of = set(words), "end of" in " ".join(words)
+    follow_up = {"follow", "up"} <= vocabulary or bool(vocabulary & {"fu", "followup", "fup", "follow"})
+    timed = timed or follow_up
+    if vocabulary & _LAST and not timed and not end_of:
+        return 4
+    if vocabulary & _FIRST and not vocabulary & _AFTER and not follow_up:
+        return 0
+    if vocabulary & _DURING and not timed:
+        return 1
+    if (vocabulary & _AFTER or end_of) and not timed:
+        return 2
+    return 3
 
 
 def _beside_digits(name: str, word: str) -> bool:

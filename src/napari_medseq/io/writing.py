@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq import files, memory
 from napari_medseq.errors import MedseqError, WriteError
+from napari_medseq.geometry import Affine
 from napari_medseq.io.formats.raw import storable
 from napari_medseq.io.placing import restored
 from napari_medseq.sequence import ImageSequence
@@ -115,36 +117,60 @@ def _writer(ending: str, format: str | None) -> Callable[[ImageSequence, Path, R
 def _write_nifti(seq: ImageSequence, path: Path) -> None:
     nib: Any = import_module("nibabel")
     array, axes, affine = restored(seq)
-    array = storable(array)
-    if array.dtype.itemsize == 8 and array.dtype.kind in "iu":  # few programs read 64-bit whole numbers
-        low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
-        fits = next(
-            (t for t in (np.uint8, np.int16, np.int32) if np.iinfo(t).min <= low and high <= np.iinfo(t).max), None
-        )
-        array = array if fits is None else array.astype(fits)
+    array = _in_few_bytes(storable(array))
     order = [axes.index(a) for a in ("x", "y", "z", "t") if a in axes]
     if "c" in axes:
-        if "t" in axes:
-            raise WriteError(f"{seq.name}: colour in time cannot be stored as NIfTI; write its frames one by one.")
-        if array.dtype != np.uint8:
-            raise WriteError(
-                f"{seq.name}: NIfTI holds colours of 8 bits, and these are {array.dtype}; use .nrrd or .mha, or convert them to uint8."
-            )
-        channels = array.shape[axes.index("c")]
-        names = ("R", "G", "B", "A")[:channels]
-        array = np.ascontiguousarray(array)
-        array = array.view(np.dtype([(n, "u1") for n in names]))[..., 0]
+        array = _colours(seq.name, array, axes)
     image_type = nib.Nifti1Image if max(array.shape) < 32768 else nib.Nifti2Image
     image = image_type(array.transpose(order), affine, dtype=array.dtype)  # nibabel asks for the type of 64-bit numbers
-    header = image.header
-    header.set_xyzt_units("mm", "sec" if "t" in axes else None)
-    code = 1 if seq.oriented else 0
+    image.header.set_xyzt_units("mm", "sec" if "t" in axes else None)
+    _place(image, affine, oriented=seq.oriented)
+    extras = _describe(image.header, seq)
+    if extras:
+        text = json.dumps({"napari-medseq": extras}).encode()
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", text))
+    try:
+        nib.save(image, path)
+    except (MedseqError, OSError):
+        raise
+    except Exception as error:
+        raise WriteError(f"{path.name}: NIfTI cannot hold this ({error}); use .nrrd.") from error
+
+
+def _in_few_bytes(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """64-bit whole numbers, which few programs read, in the smallest type that holds them."""
+    if array.dtype.itemsize < 8 or array.dtype.kind not in "iu":
+        return array
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    fits = next((t for t in (np.uint8, np.int16, np.int32) if np.iinfo(t).min <= low and high <= np.iinfo(t).max), None)
+    return array if fits is None else array.astype(fits)
+
+
+def _colours(name: str, array: NDArray[np.generic], axes: Sequence[str]) -> NDArray[np.generic]:
+    """Colours as the records of red, green, blue (and alpha) that NIfTI knows."""
+    if "t" in axes:
+        raise WriteError(f"{name}: colour in time cannot be stored as NIfTI; write its frames one by one.")
+    if array.dtype != np.uint8:
+        raise WriteError(
+            f"{name}: NIfTI holds colours of 8 bits, and these are {array.dtype}; use .nrrd or .mha, or convert them to uint8."
+        )
+    fields = ("R", "G", "B", "A")[: array.shape[axes.index("c")]]
+    return np.ascontiguousarray(array).view(np.dtype([(field, "u1") for field in fields]))[..., 0]
+
+
+def _place(image: Any, affine: Affine, *, oriented: bool) -> None:
+    """Set the sform, the qform where it can hold the affine, and the sizes of voxels."""
+    code = 1 if oriented else 0
     image.set_sform(affine, code)
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    rigid = seq.oriented and np.abs(cosines.T @ cosines - np.eye(3)).max() < 1e-5  # a qform cannot shear
+    rigid = oriented and np.abs(cosines.T @ cosines - np.eye(3)).max() < 1e-5  # a qform cannot shear
     image.set_qform(affine if rigid else None, code if rigid else 0)
-    if not seq.oriented:
-        header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    if not oriented:
+        image.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _describe(header: Any, seq: ImageSequence) -> dict[str, Any]:
+    """Set the time between frames and the intent of a header; returned is what NIfTI has no field for."""
     extras: dict[str, Any] = {}
     if seq.times is not None:
         steps = np.diff(seq.times)
@@ -155,12 +181,4 @@ def _write_nifti(seq: ImageSequence, path: Path) -> None:
         header.set_intent("label")
         if seq.label_names:
             extras["label_names"] = {str(k): v for k, v in seq.label_names.items()}
-    if extras:
-        text = json.dumps({"napari-medseq": extras}).encode()
-        header.extensions.append(nib.nifti1.Nifti1Extension("comment", text))
-    try:
-        nib.save(image, path)
-    except (MedseqError, OSError):
-        raise
-    except Exception as error:
-        raise WriteError(f"{path.name}: NIfTI cannot hold this ({error}); use .nrrd.") from error
+    return extras

@@ -93,7 +93,6 @@ def sentence(row: Mapping[str, Any]) -> str:
     subject = f"Lesion {row['lesion']}"
     parents = [p for p in str(row["parents"]).split(";") if p]
     volume = _ml(row["volume_ml"])
-    others = [p for p in parents if p != str(row["lesion"])]
     if row["event"] == "new":
         text = f"{subject} is new: {volume}, longest diameter {row['longest_mm']:.1f} mm."
     elif row["event"] == "resolved":
@@ -111,22 +110,30 @@ def sentence(row: Mapping[str, Any]) -> str:
     elif row["event"] == "cut off":
         text = f"{subject} is cut off by the edge of the field of view: {volume} of it are seen; no verdict."
     else:
-        verb = {"growing": "grew", "shrinking": "shrank"}.get(str(row["event"]), "is stable")
-        text = f"{subject} {verb}: {volume}, {row['change_percent']:+.0f} % (noise bound ±{row['change_bound_ml']:.2g} mL)."
-        if row.get("real_change"):
-            how = "more than" if row["real_change"] == "yes" else "within"
-            text += f" That is {how} what measuring the scan again gives ({_ml(row['smallest_change_ml'])})."
-        if row["event"] == "growing" and row["doubling_time_days"] == row["doubling_time_days"]:
-            text += (
-                f" Doubling time {row['doubling_time_days']:.0f} days "
-                f"(95 % interval {row['doubling_low_days']:.0f} to {row['doubling_high_days']:.0f})."
-            )
-        if row["event"] == "growing" and row["spread_direction"]:
-            text += f" It spread {row['spread_direction']}."
-        if row["shift_direction"] not in ("", "within registration error"):
-            text += f" Its centre moved {row['shift_mm']:.1f} mm {row['shift_direction']}."
-    if row["certainty"] < 0.5 and others + parents:
+        text = _change(subject, row)
+    if row["certainty"] < 0.5 and parents:
         text += " The link to the earlier visit is uncertain."
+    return text
+
+
+def _change(subject: str, row: Mapping[str, Any]) -> str:
+    """How a lesion that goes on changed: its volume, how fast it doubles, and where it spread or moved."""
+    growing = row["event"] == "growing"
+    verb = {"growing": "grew", "shrinking": "shrank"}.get(str(row["event"]), "is stable")
+    volume, bound = _ml(row["volume_ml"]), row["change_bound_ml"]
+    text = f"{subject} {verb}: {volume}, {row['change_percent']:+.0f} % (noise bound ±{bound:.2g} mL)."
+    if row.get("real_change"):
+        how = "more than" if row["real_change"] == "yes" else "within"
+        text += f" That is {how} what measuring the scan again gives ({_ml(row['smallest_change_ml'])})."
+    if growing and row["doubling_time_days"] == row["doubling_time_days"]:
+        text += (
+            f" Doubling time {row['doubling_time_days']:.0f} days "
+            f"(95 % interval {row['doubling_low_days']:.0f} to {row['doubling_high_days']:.0f})."
+        )
+    if growing and row["spread_direction"]:
+        text += f" It spread {row['spread_direction']}."
+    if row["shift_direction"] not in ("", "within registration error"):
+        text += f" Its centre moved {row['shift_mm']:.1f} mm {row['shift_direction']}."
     return text
 
 
