@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import pandas as pd
@@ -84,7 +84,9 @@ def classical_pipeline(name: Classical, *, seed: int = 0) -> Classifier:
     Parameters
     ----------
     name : {"svm", "random-forest", "naive-bayes", "decision-tree", "perceptron", "two-stage"}
-        "two-stage": a perceptron whose features include the distances to centres that k-means finds without the truth.
+        "two-stage": a perceptron whose features include the distances to centres that k-means finds without the truth. "svm": its
+        decisions become probabilities by Platt's sigmoid, fitted to decisions of machines that had not seen the case;
+        `judge_classical` sees to it that they had not seen the patient either.
     seed : int
 
     Raises
@@ -111,7 +113,7 @@ def classical_pipeline(name: Classical, *, seed: int = 0) -> Classifier:
     perceptron = MLPClassifier((32,), max_iter=_ITERATIONS, random_state=seed)
     if name == "svm":
         machine = SVC(class_weight="balanced", random_state=seed)
-        classifier = [CalibratedClassifierCV(machine, method="sigmoid", ensemble=False, cv=3)]
+        return CalibratedClassifierCV(make_pipeline(*first, machine), method="sigmoid", ensemble=False, cv=3)  # type: ignore[no-any-return]
     elif name == "random-forest":
         classifier = [RandomForestClassifier(_TREES, class_weight="balanced", random_state=seed)]
     elif name == "naive-bayes":
@@ -133,7 +135,7 @@ _MISSING = "Classical classifiers need scikit-learn: pip install 'napari-medseq[
 
 #: parameters that are chosen within each fold
 GRIDS: dict[Classical, Grid] = {
-    "svm": {"calibratedclassifiercv__estimator__C": [0.1, 1.0, 10.0]},
+    "svm": {"estimator__svc__C": [0.1, 1.0, 10.0]},
     "random-forest": {"randomforestclassifier__min_samples_leaf": [1, 5]},
     "naive-bayes": {"gaussiannb__var_smoothing": [1e-9, 1e-3, 1e-1]},
     "decision-tree": {"decisiontreeclassifier__max_depth": [3, 6, None]},
@@ -242,17 +244,45 @@ def _fitted(
     from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
     from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
-    pipeline = classical_pipeline(name, seed=s.seed)
+    pipeline: Any = classical_pipeline(name, seed=s.seed)
+    parameters: dict[str, object] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter(
             "ignore", FitFailedWarning
         )  # parameters that a small inner fold does not allow are not chosen
-        if s.inner_folds < 2 or np.unique(groups).size < s.inner_folds:
-            return pipeline.fit(x, y), {}
-        inner = StratifiedGroupKFold(s.inner_folds, shuffle=True, random_state=s.seed)
-        search = GridSearchCV(pipeline, GRIDS[name], cv=inner, scoring="balanced_accuracy")
-        search.fit(x, y, groups=groups)
-        best: Classifier = search.best_estimator_
-        return best, {k.rsplit("__", 1)[1]: v for k, v in search.best_params_.items()}
+        if name == "svm":
+            pipeline.set_params(cv=_calibration_folds(y, groups, s.seed))
+        if 2 <= s.inner_folds <= np.unique(groups).size:
+            inner = StratifiedGroupKFold(s.inner_folds, shuffle=True, random_state=s.seed)
+            # of the support vector machine its decisions are judged: they do not depend on how they become probabilities
+            candidate, prefix = (pipeline.estimator, "estimator__") if name == "svm" else (pipeline, "")
+            grid = {k.removeprefix(prefix): v for k, v in GRIDS[name].items()}
+            search = GridSearchCV(candidate, grid, cv=inner, scoring="balanced_accuracy", refit=False)
+            search.fit(x, y, groups=groups)
+            pipeline.set_params(**{f"{prefix}{k}": v for k, v in search.best_params_.items()})
+            parameters = {k.rsplit("__", 1)[1]: v for k, v in search.best_params_.items()}
+        fitted: Classifier = pipeline.fit(x, y)
+    return fitted, parameters
+
+
+def _calibration_folds(
+    y: NDArray[np.generic], groups: NDArray[np.str_], seed: int
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Folds of whole patients, each of which leaves all classes to learn from: three, or two where there are few patients.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    for folds in (3, 2):
+        if np.unique(groups).size >= folds:
+            split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+            pairs = [(learn, judged) for learn, judged in split.split(np.zeros((y.size, 1)), y, groups) if judged.size]
+            if all(np.unique(y[learn]).size == np.unique(y).size for learn, _ in pairs):
+                return pairs
+    raise ValueError("a class has too few patients for probabilities to be fitted to patients that were not seen")

@@ -106,6 +106,8 @@ class Evaluation:
     def against(self, other: Evaluation, measure: str = "dice", *, seed: int = 0) -> Paired:
         """Compare with another method on the same cases and classes, as paired samples.
 
+        A class or frame for which either has no number counts for neither.
+
         Raises
         ------
         MedseqError
@@ -117,6 +119,10 @@ class Evaluation:
         own, yours = (e.table.set_index(keys)[measure] for e in (self, other))
         if set(own.index) != set(yours.index):
             raise MedseqError("The two evaluations are of different cases or classes; evaluate both on the same.")
+        undefined = (
+            own.isna() | yours.reindex(own.index).isna()
+        )  # such as the precision of a method that predicted nothing
+        own, yours = own.mask(undefined), yours.reindex(own.index).mask(undefined)
         # one score per case, because frames and classes of one patient are not independent
         a, b = (s.groupby(level="case", sort=True).mean() for s in (own, yours))
         return paired(a.to_numpy(dtype=float), b.to_numpy(dtype=float), seed=seed)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing.gabor import Gabor, gabor_responses
@@ -54,7 +54,7 @@ class FeatureSettings(Settings):
     range: tuple[float, float] | None = None
     bins: int = Field(16, ge=2, le=256)
     levels: int = Field(16, ge=2, le=64)
-    distances: tuple[int, ...] = Field((1, 3), min_length=1)
+    distances: tuple[PositiveInt, ...] = Field((1, 3), min_length=1)
     gabor: Gabor = Gabor()
 
 

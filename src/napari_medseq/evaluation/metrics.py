@@ -28,8 +28,9 @@ def surface_points(mask: ArrayLike, affine: NDArray[np.float64]) -> NDArray[np.f
 
     inside = np.asarray(mask).astype(bool)
     structure = ndimage.generate_binary_structure(inside.ndim, 1)
-    if inside.shape[0] == 1:  # the surface of a single slice lies in its plane
-        structure[0] = structure[2] = False
+    for axis, n in enumerate(inside.shape):
+        if n == 1:  # the surface of a single slice lies in its plane, whichever that is
+            structure[tuple(slice(None, None, 2) if k == axis else slice(None) for k in range(inside.ndim))] = False
     edge = inside & ~ndimage.binary_erosion(inside, structure)
     return geometry.apply_points(affine, np.argwhere(edge)[:, ::-1])
 

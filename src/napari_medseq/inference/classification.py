@@ -100,7 +100,7 @@ def classify(
     table : mapping of str to float or str, optional
         Values that the model takes beside the images (``model.info.table``); those left out or NaN are missing. A word is
         given by its column: ``{"sex": "F"}`` for the value ``sex=F``.
-    transforms : sequence of 4×4 or None, optional
+    transforms : sequence of 4×4, Transform or None, optional
         For a model along visits, as in `segment`.
     force : bool
         Accept an image whose known modality is not the model's.

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack, overload
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
 from napari_medseq.inference import devices, visits
@@ -26,6 +26,7 @@ from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.prompted_unet import PromptedNetwork
 from napari_medseq.progress import Cancelled, Progress, check, part
+from napari_medseq.registration.transform import Position
 from napari_medseq.sequence import ImageSequence, Visit
 from napari_medseq.settings import checked
 
@@ -60,7 +61,7 @@ class _Options(TypedDict, total=False):
     annotated: Annotated | None
     axis: str | None
     steps: Sequence[int] | None
-    transforms: Sequence[ArrayLike | None] | None
+    transforms: Sequence[Position] | None
     device: str
     progress: Progress | None
     cancelled: Cancelled | None
@@ -88,7 +89,7 @@ def propagate(
     annotated: Annotated | None = None,
     axis: str | None = None,
     steps: Sequence[int] | None = None,
-    transforms: Sequence[ArrayLike | None] | None = None,
+    transforms: Sequence[Position] | None = None,
     device: str = "auto",
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -121,8 +122,9 @@ def propagate(
         Along "t" the slices of volumes are sequences of their own, and along a space axis frames are.
     steps : sequence of int, optional
         Label only these steps; painted voxels stay in any case.
-    transforms : sequence of 4×4 or None, optional
-        For visits: the matrix from each visit's patient coordinates to a common space (RAS mm; None: the identity).
+    transforms : sequence of 4×4, Transform or None, optional
+        For visits: the matrix from each visit's patient coordinates to a common space (RAS mm; None: the identity), or what
+        ``register(visit, first)`` gave.
         Without it visits that align are left as they lie, and others are registered.
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps".

@@ -92,7 +92,7 @@ def segment(
     region : mapping of axis name to (start, stop), optional
         Voxels of the image to look at, as ``ms.locate(...).region()`` gives them; the rest stays unlabelled. The recurrence
         begins and ends there too.
-    transforms : sequence of 4×4 or None, optional
+    transforms : sequence of 4×4, Transform or None, optional
         For a model along visits: what brings each visit's patient coordinates to a common space (RAS mm; None: it lies right),
         as `track` takes them. Without it visits that align are left as they lie, and others are registered to the first.
     force : bool

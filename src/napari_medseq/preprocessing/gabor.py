@@ -207,9 +207,10 @@ def gabor_kernel(
     across = _usual_sigma(frequency) if sigma is None else sigma
     along = across / gamma
     theta = np.deg2rad(angle)
+    # of the ellipse of one standard deviation down the columns and along the rows; the larger part alone would cut oblique filters
     reach = [
-        max(abs(across * np.sin(theta)), abs(along * np.cos(theta))),
-        max(abs(across * np.cos(theta)), abs(along * np.sin(theta))),
+        np.hypot(across * np.sin(theta), along * np.cos(theta)),
+        np.hypot(across * np.cos(theta), along * np.sin(theta)),
     ]
     rows, columns = (max(1, ceil(_STANDARD_DEVIATIONS * r / s)) for r, s in zip(reach, spacing, strict=True))
     y, x = np.mgrid[-rows : rows + 1, -columns : columns + 1].astype(np.float64)

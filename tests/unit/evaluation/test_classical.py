@@ -67,6 +67,16 @@ def test_a_case_is_judged_by_a_network_that_never_saw_its_patient() -> None:
     assert auc(found.probabilities[:, 1], label[patient]) < 0.75
 
 
+def test_probabilities_of_the_support_vector_machine_are_fitted_to_patients_that_it_had_not_seen() -> None:
+    """What tells patients apart says nothing of their class: fitted to cases of patients that were learned from, it would seem sure."""
+    random = np.random.default_rng(0)
+    label, patient = random.permutation(np.arange(60) % 2), random.permutation(np.repeat(np.arange(60), 5))
+    x = random.normal(size=(60, 4))[patient] + random.normal(0, 0.05, (300, 4))
+    found = judge_classical(x, label[patient], patient.tolist(), "svm", settings=QUICK)
+    likely = found.probabilities[np.arange(300), label[patient]]
+    assert -np.log(likely).mean() < 0.85  # of knowing nothing: ln 2; fitted to cases: 1.12
+
+
 def test_two_stages_use_groups_that_were_found_without_the_truth() -> None:
     """Four clouds at the corners of a square, opposite ones alike: no line parts them, but the groups do."""
     random = np.random.default_rng(0)

@@ -95,12 +95,16 @@ def test_a_rotated_or_sheared_grid_measures_in_millimetres() -> None:
     assert SurfaceDistances.of(a, b, sheared).hausdorff == pytest.approx(np.hypot(2 * 3.0, 2 * 1.0))
 
 
-def test_a_slice_has_its_surface_in_the_plane() -> None:
-    a = np.zeros((1, 20, 20), bool)
-    a[0, 5:15, 5:15] = True
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_slice_has_its_surface_in_the_plane(axis: int) -> None:
+    a = np.zeros((20, 20), bool)
+    a[5:15, 5:15] = True
     inner = np.zeros_like(a)
-    inner[0, 7:13, 7:13] = True
-    assert SurfaceDistances.of(inner, a, affine_from((1, 1, 5))).assd == pytest.approx(2.0, abs=0.3)
+    inner[7:13, 7:13] = True
+    spacing = [1.0, 1.0, 1.0]
+    spacing[2 - axis] = 5.0  # x, y, z
+    found = SurfaceDistances.of(np.expand_dims(inner, axis), np.expand_dims(a, axis), affine_from(tuple(spacing)))
+    assert found.assd == pytest.approx(2.0, abs=0.3)
 
 
 def test_empty_masks_have_defined_measures() -> None:

@@ -110,6 +110,17 @@ def test_two_methods_are_compared_on_the_same_cases() -> None:
         better.against(evaluate(list(ps)[:2], list(ts)[:2]))
 
 
+def test_a_class_that_one_method_did_not_predict_counts_for_neither() -> None:
+    truth = np.zeros((2, 20, 20), np.uint8)
+    truth[:, :6, :6], truth[:, 10:16, 10:16] = 1, 2
+    careful = np.where(truth == 1, 1, 0).astype(np.uint8)  # 2 is not predicted: its precision is not a number
+    bold = np.where(truth == 1, 1, 0).astype(np.uint8)
+    bold[:, 10:, :] = 2  # the same of 1, and a poor 2
+    one, other = (evaluate(labels(p), labels(truth)) for p in (careful, bold))
+    assert one.against(other, "precision").difference.value == 0
+    assert other.against(one, "precision").difference.value == 0
+
+
 def test_figure_and_table_are_written(tmp_path: Path) -> None:
     p, t = pair(1)
     empty = labels(np.zeros((4, 20, 20)))

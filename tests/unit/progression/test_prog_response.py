@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import napari_medseq as ms
 from napari_medseq.progression.response import RULES, assess
 from napari_medseq.progression.response.common import percent
+from napari_medseq.progression.response.lung_rads import YEAR_DAYS, rise_within_year
 from napari_medseq.sequence import ImageSequence, affine_from
 
 DAYS = ["2020-01-01", "2020-03-01", "2020-05-01", "2020-07-01", "2020-09-01"]
@@ -80,6 +83,31 @@ def test_recist_nodes_are_normal_under_ten_millimetres() -> None:
     assert categories(p, "recist-1.1", nodes=[2]) == ["CR"]  # it was normal from the start
 
 
+def test_recist_nodes_are_new_lesions_when_they_are_abnormal() -> None:
+    new = series({0: 20}, {0: 20, 3: 6}, {0: 20, 3: 9})  # 8.5 mm, then 12.7
+    assert categories(new, "recist-1.1") == ["PD", "PD"]
+    assert categories(new, "recist-1.1", nodes=[2]) == ["SD", "SD"]  # grew by 4.2 mm only
+    grew = series({0: 20, 3: 6}, {0: 20, 3: 8}, {0: 20, 3: 10})  # 8.5, 11.3 and 14.1 mm
+    assert categories(grew, "recist-1.1", nodes=[2]) == ["SD", "PD"]
+    assert "node 2 was normal and is not any more" in assess(grew, "recist-1.1", nodes=[2]).verdicts[1].reasons
+    assert categories(series({0: 20}, {0: 20, 3: 8}), "recist-1.1", nodes=[2]) == ["PD"]
+
+
+@pytest.mark.parametrize("rule", ["recist-1.1", "rano-2010", "rano-2.0", "rano-2.0-volumetric"])
+def test_a_new_lesion_is_progression_as_long_as_it_is_there(rule: str) -> None:
+    p = series({0: 20}, {0: 14, 1: 12}, {0: 14, 1: 12}, {0: 14})
+    assert [c[:2] for c in categories(p, rule)][:2] == ["PD", "PD"]
+    assert "lesion 2 is new since visit 2" in assess(p, rule).verdicts[1].reasons
+    assert categories(p, rule)[2] != "PD"
+
+
+def test_a_response_is_not_confirmed_beyond_a_progression() -> None:
+    p = series({0: 20}, {0: 12}, {0: 20}, {0: 12})
+    p.dates[2] = date(2020, 3, 10)
+    assert assess(p, "recist-1.1").verdicts[0].reasons[-1] == "not confirmed four weeks on or later"
+    assert categories(p, "rano-2010")[:2] == ["PR (unconfirmed)", "PD"]
+
+
 def test_recist_says_whether_a_response_was_confirmed() -> None:
     p = series({0: 20}, {0: 12}, {0: 12})
     reasons = [v.reasons[-1] for v in assess(p, "recist-1.1").verdicts]
@@ -123,7 +151,9 @@ def test_rano_2_goes_by_new_lesions_that_are_measurable() -> None:
         found = assess(small, rule)
         assert [v.category for v in found.verdicts] == ["SD", "PD"]
         assert "lesion 2 is new, but not measurable" in found.verdicts[0].reasons
-        assert "lesion 2, no target, grew from" in found.verdicts[1].reasons[0]
+        new, grew = found.verdicts[1].reasons[:2]
+        assert new == "lesion 2 is new since visit 2"
+        assert "lesion 2, no target, grew from" in grew
         assert categories(large, rule) == ["PD"]
 
 
@@ -206,6 +236,47 @@ def test_lung_rads() -> None:
         assess(p, "lung-rads-2022", types={1: "glass"})
     with pytest.raises(ms.MedseqError, match="one number per visit"):
         assess(p, "lung-rads-2022", solid_mm={1: [1, 2]})
+
+
+def test_lung_rads_growth_over_more_than_a_year_counts_by_its_share() -> None:
+    p = series({0: 5}, {0: 8})  # 6.5 → 10.6 mm
+    p.dates[1] = date(2021, 1, 20)  # an annual round that came 20 days late
+    assert categories(p, "lung-rads-2022") == ["3", "4B"]
+    assert categories(p, "nodule-growth") == ["growth"]
+    p.dates[1] = date(2024, 1, 1)  # 4 mm over four years
+    assert "not growing" in assess(p, "lung-rads-2022").verdicts[1].reasons[0]
+    stopped = series({0: 5}, {0: 10}, {0: 10})
+    stopped.dates[1:3] = [date(2020, 12, 1), date(2022, 1, 1)]
+    assert "not growing" in assess(stopped, "lung-rads-2022").verdicts[2].reasons[0]
+    assert categories(stopped, "lung-rads-2022")[1:] == ["4B", "4B"]  # only a work-up lowers it
+
+
+def test_lung_rads_slow_growth_over_several_examinations() -> None:
+    def yearly(*edges: int) -> ms.Progression:
+        p = series(*({0: n} for n in edges), spacing=0.7)  # each voxel is 1 mm of mean diameter
+        p.dates[:] = [date(2020 + k, 3, 1) for k in range(len(edges))]
+        return p
+
+    p = yearly(8, 9, 10)
+    assert np.allclose(np.diff([v.value for v in assess(p, "lung-rads-2022").verdicts]), 1, atol=0.11)
+    assert categories(p, "lung-rads-2022")[2] == "4B"
+    assert "slow growth" in assess(p, "lung-rads-2022").verdicts[2].reasons[0]
+    assert categories(p, "lung-rads-2022", types={1: "ground-glass"}) == ["2"] * 3
+    assert "slow growth" not in assess(yearly(8, 10, 9), "lung-rads-2022").verdicts[2].reasons[0]
+    assert "slow growth" not in assess(yearly(8, 9, 9), "lung-rads-2022").verdicts[2].reasons[0]
+
+
+@given(st.lists(st.tuples(st.floats(1, 900), st.floats(0, 40)), min_size=1, max_size=6), st.floats(0, 40))
+def test_rise_within_a_year_is_that_of_the_line_through_the_sizes(
+    earlier: list[tuple[float, float]], now: float
+) -> None:
+    gaps, sizes = [gap for gap, _ in earlier], [size for _, size in earlier]
+    days = np.cumsum(gaps[::-1])[::-1]
+    rise = rise_within_year(days.tolist(), sizes, now)
+    at = np.append(days[days <= YEAR_DAYS], YEAR_DAYS if days[0] > YEAR_DAYS else days[-1])
+    line = np.interp(-at, [*-days, 0.0], [*sizes, now])
+    assert rise == pytest.approx(now - line.min(), abs=1e-5)
+    assert rise_within_year([float("nan")] * len(sizes), sizes, now) == pytest.approx(now - sizes[-1], abs=1e-5)
 
 
 def test_lung_rads_grades_a_nodule_that_reached_a_larger_size_category() -> None:

@@ -176,6 +176,20 @@ class Sightings:
             if (row := self.row(lesion, visit)) and row["event"] == "new" and row["measured"]
         ]
 
+    def appeared(self, visit: int) -> dict[int, int]:
+        """Lesions that were new at a visit or at an earlier one and are measured at it still, each with the visit at which it was new."""
+        return {
+            lesion: since
+            for since in range(1, visit + 1)
+            for lesion in self.new(since)
+            if any(self.measured(part, visit) for part in self.parts(lesion, visit))
+        }
+
+    @staticmethod
+    def told_new(lesion: int, since: int, visit: int) -> str:
+        """What is said of one of `appeared`."""
+        return f"lesion {lesion} is new" + ("" if since == visit else f" since visit {since + 1}")
+
     def days(self, one: int, other: int) -> float:
         """Days between two visits; NaN when a date is unknown."""
         a, b = self.dates[one], self.dates[other]
@@ -268,7 +282,12 @@ def smallest_measurable_mm(progression: Tracked, thin_mm: float) -> float:
 
 
 def confirmed_by(seen: Sightings, verdicts: Sequence[Verdict], k: int, days: float) -> int | None:
-    """The visit that upholds the response of verdict `k`: the first so many days later, if it says the same or better."""
+    """The visit that upholds the response of verdict `k`: the first so many days later, if it says the same or better and nothing
+    progressed between."""
     upholds = {"CR": ("CR",), "PR": ("PR", "CR")}[verdicts[k].category]
-    upholding = next((v for v in verdicts[k + 1 :] if not seen.days(verdicts[k].visit, v.visit) < days), None)
-    return upholding.visit if upholding is not None and upholding.category in upholds else None
+    for verdict in verdicts[k + 1 :]:
+        if verdict.category in FOUND_WORSE:
+            return None
+        if not seen.days(verdicts[k].visit, verdict.visit) < days:
+            return verdict.visit if verdict.category in upholds else None
+    return None

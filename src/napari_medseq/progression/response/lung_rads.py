@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 SOURCE = "American College of Radiology, Lung-RADS v2022 (November 2022); Christensen et al., Chest 2024, 165:738"
 TYPES = ("solid", "part-solid", "ground-glass")
 ORDER = ("1", "2", "3", "4A", "4B", "4X")
-GROWTH_MM, YEAR_DAYS = 1.5, 365.0
+GROWTH_MM, YEAR_DAYS = 1.5, 365.25
+#: examinations that slow growth needs, the present one among them
+SEVERAL = 3
 #: a follow-up this long after lowers what did not grow: 3 → 2 after six months, 4A → 3 after three
 STEP_DOWN = {"3": ("2", 150.0), "4A": ("3", 75.0)}
 
@@ -45,9 +47,11 @@ def lung_rads(
     Returns
     -------
     Assessment
-        The highest category of each visit; the value is the mean diameter of that nodule. Growth is more than 1.5 mm within twelve
-        months; a nodule that grew less but reached a larger size category is graded by that. Modifiers S, airway nodules, cysts,
-        benign patterns, and slow growth over several examinations (4B) are a reader's.
+        The highest category of each visit; the value is the mean diameter of that nodule. Growth is more than 1.5 mm within the last
+        twelve months (see `rise_within_year`); a nodule that grew less but reached a larger size category is graded by that. A solid or
+        part-solid nodule that grew less within any twelve months, but from examination to examination and by more than 1.5 mm in all, is
+        4B (slow growth). A 4B nodule stays 4B unless it shrank by more than 1.5 mm, since only a work-up lowers it. Modifiers S, airway
+        nodules, cysts and benign patterns are a reader's.
 
     Raises
     ------
@@ -120,24 +124,24 @@ def _nodule(
     words = [kind or "taken as solid", f"{now:.1f} mm"]
     if kind == "part-solid" and part is None:
         return "not evaluable", ", ".join([*words, "size of the solid part is not given"])
-    change = -np.inf
-    for v in earlier:
-        if v == earlier[-1] or seen.days(v, visit) <= YEAR_DAYS:
-            growth = round(now - mean_mm(seen, lesion, v), 1)
-            solid_before = solid_mm[v]
-            if kind == "part-solid" and part is not None and solid_before is not None:
-                growth = max(growth, round(part - solid_before, 1))
-            change = max(change, growth)
-    grown = change > GROWTH_MM and bool(earlier) and not seen.days(earlier[-1], visit) > YEAR_DAYS
+    sizes = [mean_mm(seen, lesion, v) for v in earlier]
+    change = rise_within_year([seen.days(v, visit) for v in earlier], sizes, now)
+    parts = [(v, solid) for v in earlier if (solid := solid_mm[v]) is not None]
+    if kind == "part-solid" and part is not None and parts:
+        days = [seen.days(v, visit) for v, _ in parts]
+        change = max(change, rise_within_year(days, [solid for _, solid in parts], part))
     if earlier:
         words.append(f"{change:+.1f} mm within 12 months")
-    state = "new" if new else "growing" if grown else "not growing" if earlier else "baseline"
+    state = "new" if new else "growing" if change > GROWTH_MM else "not growing" if earlier else "baseline"
     words.append(state)
     grade = _grade(kind or "solid", now, part or 0.0, state)
+    if state == "not growing" and kind != "ground-glass" and (slow := slow_rise([*sizes, now])) > GROWTH_MM:
+        return "4B", ", ".join([*words, f"slow growth over several examinations, {slow:+.1f} mm"])
     if state == "not growing" and before is not None:
         lower, wait = STEP_DOWN.get(before[0], ("", np.inf))
         known = [v for v in earlier if kind != "part-solid" or solid_mm[v] is not None]
         by_size = [_grade(kind or "solid", mean_mm(seen, lesion, v), solid_mm[v] or 0.0, state) for v in known]
+        shrunk = round(max(sizes) - now, 6) > GROWTH_MM
         # a larger size category counts, even if the nodule grew too little for growth
         if by_size and ORDER.index(grade) > max(map(ORDER.index, by_size)):
             grade = max(grade, before[0], key=ORDER.index)
@@ -147,7 +151,47 @@ def _nodule(
             words.append(f"was {before[0]}")
         elif before[0] in ORDER[:4]:  # neither worse nor long enough: as it was
             grade = before[0]
+        elif before[0] == "4B" and not shrunk:
+            grade = "4B"
+            words.append("was 4B")
     return grade, ", ".join(words)
+
+
+def rise_within_year(days: Sequence[float], sizes: Sequence[float], now: float) -> float:
+    """The largest rise of a size up to now within the last twelve months, in mm; minus infinity without an earlier examination.
+
+    Where an earlier examination is older, the size twelve months ago is taken from the line between it and the next one: of a rise over
+    14 months twelve parts of fourteen count.
+
+    Parameters
+    ----------
+    days : sequence of float
+        Days before now of each earlier examination, the oldest first; NaN where unknown: then the latest counts.
+    sizes : sequence of float
+        At each of them.
+    now : float
+    """
+    if not sizes:
+        return -np.inf
+    line = [(d, s) for d, s in zip(days, sizes, strict=True) if np.isfinite(d)]
+    if not line or not np.isfinite(days[-1]):
+        return round(now - sizes[-1], 6)
+    within = [s for d, s in line if d <= YEAR_DAYS]
+    older = [(d, s) for d, s in line if d > YEAR_DAYS]
+    if older:
+        (first, size), (last, next_size) = older[-1], [*line, (0.0, now)][len(older)]
+        within.append(size + (next_size - size) * (first - YEAR_DAYS) / (first - last))
+    return round(now - min(within), 6)
+
+
+def slow_rise(sizes: Sequence[float]) -> float:
+    """The rise of a size over the latest examinations without a fall, in mm; 0 where it rose between fewer than three of them."""
+    at = len(sizes) - 1
+    while at > 0 and sizes[at - 1] <= sizes[at]:
+        at -= 1
+    if len(set(sizes[at:])) < SEVERAL:
+        return 0.0
+    return round(sizes[-1] - sizes[at], 6)
 
 
 def _grade(kind: str, size: float, part: float, state: str) -> str:

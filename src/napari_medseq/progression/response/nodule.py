@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_medseq.progression.change import of_volumes
 from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, percent
-from napari_medseq.progression.response.lung_rads import mean_mm
+from napari_medseq.progression.response.lung_rads import GROWTH_MM, YEAR_DAYS, mean_mm, rise_within_year
 
 if TYPE_CHECKING:
     from napari_medseq.progression.tracked import Tracked
@@ -17,11 +17,13 @@ SOURCE = (
     "Lung-RADS v2022 (growth: mean diameter +1.5 mm within 12 months); Callister et al., Thorax 2015, 70 Suppl 2 "
     "(volume +25 %; doubling time under 400, 400 to 600, over 600 days)"
 )
-GROWTH_MM, GROWTH_PERCENT, MONTHS_12 = 1.5, 25.0, 365.0
+GROWTH_PERCENT = 25.0
 
 
 def nodule_growth(progression: Tracked) -> Assessment:
     """Per visit, whether any nodule grew since it was last seen, with the doubling-time band of each.
+
+    Of a rise of diameter over more than twelve months the share of twelve months counts (`lung_rads.rise_within_year`).
 
     Returns
     -------
@@ -47,12 +49,12 @@ def nodule_growth(progression: Tracked) -> Assessment:
             days = seen.days(before, visit)
             size, size_before = mean_mm(seen, lesion, visit), mean_mm(seen, lesion, before)
             change = round(size - size_before, 1)
-            within = not days > MONTHS_12
+            within = not days > YEAR_DAYS
             volume = percent(now["volume_ml"], earlier["volume_ml"])
             facts = of_volumes(
                 earlier["volume_ml"], now["volume_ml"], earlier["volume_sd_ml"], now["volume_sd_ml"], days
             )
-            grown = (change > GROWTH_MM and within) or (
+            grown = rise_within_year([days], [size_before], size) > GROWTH_MM or (
                 volume >= GROWTH_PERCENT and float(facts["change_ml"]) > float(facts["change_bound_ml"])
             )
             grew |= grown

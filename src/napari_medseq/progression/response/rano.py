@@ -234,10 +234,10 @@ class _Rano:
     def _judge(self, visit: int, sums: Sequence[float], least: int) -> tuple[str, list[str]]:
         rules, context, unit = self.rules, self.context, self.rules.unit
         now, base, nadir = sums[visit], sums[0], sums[least]
-        new = self.seen.new(visit)
+        new = self._new(visit)
         counted = [k for k in new if rules.any_new or self._measurable(k, visit)]
-        small = [f"lesion {k} is new, but not measurable" for k in new if k not in counted]
-        why = [f"lesion {k} is new" for k in counted] + self._non_targets_worse(visit)
+        small = [f"{self.seen.told_new(k, v, visit)}, but not measurable" for k, v in new.items() if k not in counted]
+        why = [self.seen.told_new(k, new[k], visit) for k in counted] + self._non_targets_worse(visit)
         why += context.worse(visit)
         if percent(now, nadir) >= rules.rise or (nadir == 0 < now):
             change = f"{percent(now, nadir):+.0f} %, limit +{rules.rise:g} %" if nadir > 0 else "from nothing"
@@ -246,8 +246,7 @@ class _Rano:
                 return "not evaluable", [rose, "steroids were reduced since: growth may be their lack"]
             why.append(rose)
         if why:
-            since = (self.seen.dates[visit], context.radiotherapy_end)
-            if since[0] and since[1] and (since[0] - since[1]).days <= RADIOTHERAPY_DAYS and not context.worse(visit):
+            if self._after_radiotherapy(visit) and not context.worse(visit):
                 return "not evaluable", [*why, "within 12 weeks of radiotherapy: may be pseudoprogression"]
             return "PD", why
         if not self.targets:
@@ -268,6 +267,19 @@ class _Rano:
             notes += spoiled if holds else []
         stays = compared(now, {"baseline": base, "the least": nadir})
         return "SD", [f"{number(now)} {unit}: {stays}", *dict.fromkeys(notes)]
+
+    def _new(self, visit: int) -> dict[int, int]:
+        """The lesions that are new, or that were at an earlier visit and are still there, each with the visit at which it was new.
+
+        One that appeared where it may be an effect of radiotherapy counts at that visit only.
+        """
+        new = self.seen.appeared(visit)
+        return {k: since for k, since in new.items() if since == visit or not self._after_radiotherapy(since)}
+
+    def _after_radiotherapy(self, visit: int) -> bool:
+        """Whether a visit is so soon after radiotherapy that progression may be its effect."""
+        day, end = self.seen.dates[visit], self.context.radiotherapy_end
+        return day is not None and end is not None and (day - end).days <= RADIOTHERAPY_DAYS
 
     def _non_targets_worse(self, visit: int) -> list[str]:
         """Reasons for clear progression of lesions that are no targets and have not merged with one."""

@@ -22,7 +22,10 @@ from napari_medseq.progression.response.common import (
 if TYPE_CHECKING:
     from napari_medseq.progression.tracked import Tracked
 
-SOURCE = "Eisenhauer et al., Eur J Cancer 2009, 45:228 (RECIST 1.1)"
+SOURCE = (
+    "Eisenhauer et al., Eur J Cancer 2009, 45:228 (RECIST 1.1); nodes that were normal as the RECIST committee's answers on new "
+    "lymph nodes (recist.eortc.org)"
+)
 #: a target too faint to measure counts as 5 mm
 TOO_SMALL_MM = 5.0
 #: smallest longest diameter of a target in thin slices
@@ -53,7 +56,9 @@ def recist11(
     ----------
     progression : Tracked
     nodes : collection of int
-        Lesions that are lymph nodes: measured by short axis, targets from 15 mm, non-targets from 10 mm, normal below.
+        Lesions that are lymph nodes: measured by short axis, targets from 15 mm, non-targets from 10 mm, normal below. A new node that is
+        normal is no new lesion; one that was normal when it was first seen becomes one when it reaches 10 mm and has grown by 5 mm or
+        more (growth from 9 to 11 mm may be none).
     organs : dict of int to str, optional
         Organ of each lesion; by default its label.
     max_targets, max_per_organ : int
@@ -143,10 +148,21 @@ class _Recist:
         return "SD", [f"sum {now:.1f} mm: {compared(now, {'baseline': baseline, 'nadir': nadir})}"]
 
     def _new_or_back(self, visit: int) -> list[str]:
-        reasons = [f"lesion {k} is new" for k in self.seen.new(visit)]
+        normal = [k for k, v in self.seen.appeared(visit).items() if k in self.nodes and self._gone(k, v)]
+        new = {k: v for k, v in self.seen.appeared(visit).items() if k not in normal and not self._gone(k, visit)}
+        reasons = [self.seen.told_new(k, since, visit) for k, since in new.items()]
+        turned = [k for k in sorted(self.nodes) if k not in new and self._turned_abnormal(k, visit)]
+        reasons += [f"node {k} was normal and is not any more" for k in turned]
         if any(self._complete(v) for v in range(1, visit)):
             reasons += [f"lesion {k} came back after complete response" for k in self.targets if self._back(k, visit)]
         return reasons
+
+    def _turned_abnormal(self, node: int, visit: int) -> bool:
+        """Whether a node that was normal when it was first seen, and so is neither target nor non-target, is abnormal at a visit."""
+        earlier = [self.value(node, v) for v in range(visit) if self.seen.volume(node, v) > 0]
+        if not earlier or earlier[0] >= NODE_NORMAL_MM or node in self.targets or self._gone(node, visit):
+            return False
+        return round(self.value(node, visit) - min(earlier), 9) >= RISE_MM
 
     def _non_targets_worse(self, visit: int) -> list[str]:
         """Reasons for unequivocal progression of the non-targets that have not merged with a target, in volume over their least."""
