@@ -87,25 +87,38 @@ def split(graph: Graph, visit: int, lesion: int, parts: int | Iterable[Sequence[
 
 
 def exclude(graph: Graph, lesion: int, visit: int | None, min_volume_ml: float) -> Graph:
-    """Take a lesion out of tables and labels, at one visit or at all; see `exclude_keys`."""
+    """Take a lesion out of tables and labels, at one visit or at all; see `exclude_keys`.
+
+    At all visits, its part of an outline in which it merged with a larger one goes too, and so does what continues that part.
+    """
     keys = {k for k, i in graph.identities.items() if i == lesion and visit in (None, k[0]) and k not in graph.excluded}
     if not keys:
         raise MedseqError(f"There is no lesion {lesion}{'' if visit is None else f' at visit {visit + 1}'} to exclude.")
-    return exclude_keys(graph, keys, min_volume_ml)
+    return exclude_keys(graph, keys, min_volume_ml, continuing=lesion if visit is None else None)
 
 
-def exclude_keys(graph: Graph, lesions: Iterable[Key], min_volume_ml: float) -> Graph:
+def exclude_keys(graph: Graph, lesions: Iterable[Key], min_volume_ml: float, *, continuing: int | None = None) -> Graph:
     """Take sightings of one lesion out of tables and labels.
 
-    Where another lesion merged into it, that one is still there: of the common outline, the voxels nearer to what is taken out at the
+    Where another lesion merged with it, that one is still there: of the common outline, the voxels nearer to what is taken out at the
     visit before are taken out, and the others continue the other lesion. A speck that does not count in a merge
-    (`Graph.significant_parts`) does not count here.
+    (`Graph.significant_parts`) does not count here. `continuing`: the lesion, of which later sightings and parts of common outlines
+    that belong to others are sought too.
     """
-    keys: set[Key] = set()
-    for key in sorted(lesions):
-        graph, part = _own_part(graph, key, keys, min_volume_ml)
-        if part is not None:
-            keys.add(part)
+    asked, keys = set(lesions), set[Key]()
+    first = min(visit for visit, _ in asked)
+    for visit in sorted({key[0] for key in graph.lesions if key[0] >= first}):
+        here = {key for key in asked if key[0] == visit}
+        if continuing is not None:
+            living = [lesion.key for lesion in graph.at(visit) if lesion.key not in graph.excluded]
+            here |= {key for key in living if graph.identities[key] == continuing}
+        merged = set[Key]()
+        if continuing is not None:
+            merged = {key for key in living if key not in here and _is_shared(graph, key, keys, min_volume_ml)}
+        for key in sorted(here | merged):
+            graph, part = _own_part(graph, key, keys, min_volume_ml)
+            if part is not None and (key in here or part != key):
+                keys.add(part)
     bridges = [
         Edge(into.parent, out.child, min(into.certainty, out.certainty), "manual")
         for key in keys
@@ -116,6 +129,13 @@ def exclude_keys(graph: Graph, lesions: Iterable[Key], min_volume_ml: float) -> 
     edge_pairs = {(e.parent, e.child) for e in graph.edges}
     added = {(e.parent, e.child): e for e in bridges if (e.parent, e.child) not in edge_pairs}
     return replace(graph, excluded=graph.excluded | keys).with_edges([*graph.edges, *added.values()])
+
+
+def _is_shared(graph: Graph, key: Key, out: set[Key], min_volume_ml: float) -> bool:
+    """Whether a lesion continues both one of those in `out` and others, and neither as a speck."""
+    parents = (e.parent for e in graph.parents[key] if e.parent not in graph.excluded)
+    parts = graph.significant_parts(parents, min_volume_ml)
+    return bool(parts & out) and bool(parts - out)
 
 
 def _own_part(graph: Graph, key: Key, out: set[Key], min_volume_ml: float) -> tuple[Graph, Key | None]:

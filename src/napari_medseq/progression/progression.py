@@ -3,12 +3,13 @@ loaded."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_medseq.errors import MedseqError
+from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import reapply
 from napari_medseq.progression.graph import Graph
@@ -68,10 +69,24 @@ class Progression(Tracked):
     def exclude(self, lesion: int, visit: int | None = None) -> None:
         """Take a lesion out, at one visit or (None) at all; the others keep their names.
 
-        At all visits, a lesion that merged into it continues: their common outline is divided by which of the two is nearer at the
+        At all visits, a lesion that merged with it continues: their common outline is divided by which of the two is nearer at the
         visit before. At one visit, the whole outline is taken out.
+
+        Warns
+        -----
+        MedseqWarning
+            Which outlines were divided, because where two lesions met is not known.
         """
+        before = set(self._graph.lesions)
         self._correct(*reapply.exclude(self._graph, lesion, visit, self.settings.min_volume_ml))
+        new = [key for key in self._graph.lesions if key not in before and key not in self._graph.excluded]
+        if new:
+            names = (f"lesion {self._graph.identities[key]} at visit {key[0] + 1}" for key in new)
+            text = (
+                f"{', '.join(names)} had an outline in common with lesion {lesion}: it was divided by which of them is nearer at the "
+                "visit before. Check it."
+            )
+            warnings.warn(text[0].upper() + text[1:], MedseqWarning, stacklevel=2)
 
     def undo(self) -> None:
         """Take back the latest correction.

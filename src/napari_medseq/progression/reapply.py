@@ -131,7 +131,7 @@ def reapply(graph: Graph, correction: Correction, min_volume_ml: float) -> list[
         raise MedseqError("an earlier version saved it without the place of its lesions")
     keys_of_place = [place.lesions(graph) for place in correction.places]
     if correction.verb == "exclude":
-        return _exclude(graph, [keys[0] for keys in keys_of_place if keys], min_volume_ml)
+        return _exclude(graph, _continued(graph, [keys[0] if keys else None for keys in keys_of_place]), min_volume_ml)
     for place, keys in zip(correction.places, keys_of_place, strict=True):
         if not keys:
             raise MedseqError(f"no lesion is there any more at visit {place.visit + 1}")
@@ -146,6 +146,20 @@ def reapply(graph: Graph, correction: Correction, min_volume_ml: float) -> list[
     return (
         [split(graph, first[0][0], graph.identities[first[0]], correction.parts)] if len(keys_of_place[0]) == 1 else []
     )
+
+
+def _continued(graph: Graph, found: Sequence[Key | None]) -> list[Key]:
+    """Of the lesions where sightings of an excluded one were, in the order of visits, those that are sightings of it: the first, and
+    later ones unless they continue only others. Where it was a part of a common outline, the rest of that outline lies there too.
+    """
+    kept = list[Key]()
+    for number, key in enumerate(found):
+        if key is None:
+            continue
+        parents = {e.parent for e in graph.parents[key] if e.parent not in graph.excluded}
+        if number == 0 or not parents or parents & set(kept):
+            kept.append(key)
+    return kept
 
 
 def _exclude(graph: Graph, keys: Sequence[Key], min_volume_ml: float) -> list[tuple[Graph, Correction]]:

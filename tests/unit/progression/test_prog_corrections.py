@@ -83,7 +83,10 @@ def test_a_lesion_that_merged_into_an_excluded_one_goes_on() -> None:
     p = ms.track([mask(A, B), both, both])
     assert events(p)[1, 1] == ("merged", "1;2")
     before = p.lesions
-    p.exclude(1)
+    with pytest.warns(
+        ms.MedseqWarning, match=r"^Lesion 2 at visit 2, lesion 2 at visit 3 had an outline in common with"
+    ):
+        p.exclude(1)
     assert events(p) == {(0, 2): ("baseline", ""), (1, 2): ("stable", "2"), (2, 2): ("stable", "2")}
     own, bridge = 6 * 6 * 6 / 1000, 3 * 3 * 4 / 1000
     assert p.summary["volume_ml"].tolist() == pytest.approx([own, own + bridge / 2, own + bridge / 2])
@@ -107,6 +110,38 @@ def test_a_lesion_that_merged_into_an_excluded_one_goes_on() -> None:
     # at one visit alone, the person says that nothing is there
     p.exclude(1, visit=1)
     assert p.summary["volume_ml"].tolist()[1] == 0
+
+
+def test_an_excluded_lesion_that_merged_into_a_larger_one_takes_its_part_along() -> None:
+    """It is not a lesion: what it added to the other one is none either, and what falls off again is not a new one."""
+    large, both = (1, 8, 1, 8, 2, 10), mask((1, 8, 1, 8, 2, 10), B, BRIDGE)
+    p = ms.track([mask(large, B), both, both, mask(large, B)])
+    assert (events(p)[1, 1], events(p)[3, 3]) == (("merged", "1;2"), ("split", "1"))
+    before = p.lesions
+    with pytest.warns(
+        ms.MedseqWarning, match="Lesion 1 at visit 2, lesion 1 at visit 3 had an outline in common with lesion 2"
+    ):
+        p.exclude(2)
+    assert set(events(p)) == {(visit, 1) for visit in range(4)}
+    own, bridge = 7 * 7 * 8 / 1000, 3 * 3 * 4 / 1000
+    assert p.summary["volume_ml"].tolist() == pytest.approx([own, own + bridge / 2, own + bridge / 2, own])
+    # the same in a new result of the same masks; where the excluded lesion is not found any more, the other one stays whole
+    again = ms.track([mask(large, B), both, both, mask(large, B)])
+    assert again.reapply_corrections(p) == []
+    pd.testing.assert_frame_equal(again.lesions, p.lesions)
+    without = ms.track([mask(large), both, both, mask(large)])
+    whole = without.lesions
+    assert without.reapply_corrections(p) == []
+    pd.testing.assert_frame_equal(without.lesions, whole)
+    undone(p, before)
+    # a speck that was excluded takes nothing along; nor does a sighting at one visit
+    speck = (3, 4, 3, 4, 12, 13)
+    specks = ms.track([mask(large, speck), mask(large, BRIDGE)])
+    specks.exclude(2)
+    p.exclude(2, visit=0)
+    assert [q.summary["volume_ml"].tolist()[1] for q in (specks, p)] == pytest.approx(
+        [own + bridge, own + bridge + 0.216]
+    )
 
 
 def test_exclude_one_sighting_bridges_it() -> None:
