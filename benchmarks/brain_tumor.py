@@ -120,7 +120,7 @@ def loop(task: str, kind: str) -> LoopSettings:
     if kind in ("pretrain", "broad"):
         return LoopSettings(**common)
     rate = {"fold": 1.5e-3, "refold": 8e-4, "lastfold": 6e-4, "refined": 8e-4, "careful": 6e-4, "final": 6e-4}[kind]
-    # the last stages see more of what is no tumour
+    # the last stages see more of what is not a tumour
     lesions = {"refold": 0.6, "lastfold": 0.6, "careful": 0.6, "final": 0.5}.get(kind, 0.8)
     return LoopSettings(**common, rate=rate, augment=MILD, transplant=0.1, lesion_share=lesions)
 

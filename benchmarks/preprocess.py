@@ -2,7 +2,7 @@
 
     python benchmarks/preprocess.py [--runs 5] [--quick]
 
-Others: SimpleITK, MONAI, scikit-image, scipy, nibabel, and torchio where it is installed (it is no dependency). Each pair runs in turn,
+Others: SimpleITK, MONAI, scikit-image, scipy, nibabel, and torchio where it is installed (it is not a dependency). Each pair runs in turn,
 so that a disturbance meets both; times are medians with the fastest and slowest, on one thread each; what loads libraries runs once
 before. The image is a synthetic head in MR (and from it a CT-like one and a series), so that it runs anywhere. Agreement is the largest
 difference of the two answers as a share of the answer's range (1st to 99th percentile), or what the row says instead. Then: the brain mask

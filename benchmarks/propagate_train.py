@@ -95,7 +95,7 @@ def sunnybrook() -> Iterator[Pair]:
 
 
 def larynx() -> Iterator[Pair]:
-    """Frames as luminance at half their size; "other tissue" is no structure."""
+    """Frames as luminance at half their size; "other tissue" is not a structure."""
     from skimage.io import imread
 
     for folder in sorted((DATA / "larynx-video" / "patient1").iterdir()):

@@ -71,7 +71,7 @@ def stations() -> dict[str, list[int]]:
     for number, name in enumerate(WAY, 1):
         module, _, function = name.rpartition(".")
         if not callable(getattr(import_module(f"{PACKAGE}.{module}"), function)):
-            raise TypeError(f"{name} is no function of {PACKAGE}")
+            raise TypeError(f"{name} is not a function of {PACKAGE}")
         found.setdefault(name.partition(".")[0], []).append(number)
     return found
 

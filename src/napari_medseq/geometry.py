@@ -140,7 +140,7 @@ def to_codes(affine: Affine, codes: tuple[str, str, str] = HOUSE_CODES) -> Reori
     for code in codes:
         source = _POSITIVE if code in _POSITIVE else _NEGATIVE
         if code not in source:
-            raise GeometryError(f"{''.join(codes)!r} is no orientation; use three of R/L, A/P, S/I, such as 'LPS'.")
+            raise GeometryError(f"{''.join(codes)!r} is not an orientation; use three of R/L, A/P, S/I, such as 'LPS'.")
         turns.append((source.index(code), 1 if source is _POSITIVE else -1))
     if sorted(w for w, _ in turns) != [0, 1, 2]:
         raise GeometryError(f"{''.join(codes)!r} names an anatomical axis twice; use one each of R/L, A/P and S/I.")

@@ -95,7 +95,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ReadError(f"{path} is no readable record ({error}); name the run.json of a result folder.") from None
+        raise ReadError(f"{path} is not a readable record ({error}); name the run.json of a result folder.") from None
     if not isinstance(content, dict):
         raise ReadError(f"{path} holds no JSON object; name the run.json of a result folder.")
     return content

@@ -63,7 +63,7 @@ class ImageSequence:
     MedseqError
         If axes, array and times do not fit together.
     GeometryError
-        If the affine is no usable affine.
+        If the affine is not usable.
     """
 
     data: Any

@@ -135,7 +135,7 @@ def problems(error: ValidationError, model: type[BaseModel] | None = None, where
             lines.append(f"{field} is missing")
         elif kind == "extra_forbidden":
             choices = ", ".join(_fields(model, place[:-1])) if model is not None else ""
-            lines.append(f"{field} is no setting" + (f"; there are {choices}" if choices else ""))
+            lines.append(f"{field} is not a setting" + (f"; there are {choices}" if choices else ""))
         elif field and not isinstance(item["input"], Mapping):
             value = repr(item["input"])
             value = value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"

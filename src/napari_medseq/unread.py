@@ -157,7 +157,7 @@ class UnreadVoxels(NDArrayOperatorsMixin):
         order_given = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
         axes_wanted = [int(a) % self.ndim for a in order_given] if order_given else list(range(self.ndim))[::-1]  # type: ignore[arg-type]
         if sorted(axes_wanted) != list(range(self.ndim)):
-            raise ValueError(f"axes {axes_wanted} are no order of {self.ndim} axes")
+            raise ValueError(f"axes {axes_wanted} are not an order of {self.ndim} axes")
         return self._with(order=tuple(self._order[a] for a in axes_wanted))
 
     def mapped(self, function: Callable[[Block], Block], dtype: np.dtype[np.generic]) -> UnreadVoxels:

@@ -65,11 +65,11 @@ def read_values(path: Path, *, largest: int = LARGEST, error: type[MedseqError] 
     Raises
     ------
     MedseqError
-        If the file cannot be read, is larger than `largest`, is no YAML, or holds aliases.
+        If the file cannot be read, is larger than `largest`, is not YAML, or holds aliases.
     """
     try:
         if not path.is_file():
-            raise error(f"{path} is no file; name a YAML or JSON file.")
+            raise error(f"{path} is not a file; name a YAML or JSON file.")
         if path.stat().st_size > largest:
             raise error(f"{path} is larger than {largest >> 10} KiB, which no such file needs; it is refused.")
         text = path.read_text(encoding="utf-8-sig")  # some editors of Windows put a mark before the text
@@ -110,7 +110,7 @@ def parse_values(
     Raises
     ------
     MedseqError
-        If it is no YAML, holds aliases, or says something twice.
+        If it is not YAML, holds aliases, or says something twice.
     """
     try:
         value: JsonValue = json.loads(text, object_pairs_hook=_object) if as_json else yaml.load(text, Loader=_Loader)

@@ -314,7 +314,7 @@ def test_table_prints_and_writes_lesion_by_visit(command: Any, tmp_path: Path) -
     assert ran.json["rows"] == 2
     assert (tmp_path / "m.csv").read_text().startswith("lesion,label,visit 1 (2020-01-01)")
     assert "to sort by" in command("table", tmp_path / "r", "--sort", "weight").last
-    assert "is no column of numbers" in command("table", tmp_path / "r", "--rows", "weight>1").last
+    assert "is not a column of numbers" in command("table", tmp_path / "r", "--rows", "weight>1").last
 
 
 def test_retest_of_a_result_is_kept_with_it(

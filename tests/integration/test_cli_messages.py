@@ -26,7 +26,7 @@ from napari_medseq.cli import common, doctor
         (("run", "{study}", "-m", "{model}", "--set", "min_volume_ml"), "NAME=VALUE"),
         (("run", "{study}", "-m", "{model}", "--set", "min_volume_ml=-3"), "min_volume_ml"),
         (("run", "{study}", "-m", "{model}", "--settings", "{text}"), "names and values"),
-        (("run", "{study}", "-m", "{model}", "--settings", "/no/file.yaml"), "is no file"),
+        (("run", "{study}", "-m", "{model}", "--settings", "/no/file.yaml"), "is not a file"),
         (("run", "{study}", "-m", "{model}", "--series", "*tumor*"), "are not segmented"),
         (("run", "--again", "{text}"), "run.json"),
         (("info", "{text}"), "no image"),

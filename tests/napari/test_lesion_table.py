@@ -41,7 +41,7 @@ def test_a_filter_leaves_rows_out_and_a_wrong_one_says_so(table: LesionTable, pr
     table.filter.setText("merged")
     assert set(_texts(table, 2)) == {"merged"}
     table.filter.setText("size>3")
-    assert "no column of numbers" in table.problem.text()
+    assert "not a column of numbers" in table.problem.text()
     assert table.table.rowCount() == len(progression.lesions)
     table.filter.clear()
     assert not table.problem.isVisibleTo(table)

@@ -365,7 +365,7 @@ def test_the_map_of_change_is_a_layer_at_the_later_visit(model: ViewerModel) -> 
     assert set(np.unique(shown.data)) > {0, 1}
     again = verbs.show_change(model, 0, 1)
     assert [layer for layer in model.layers if "change since" in layer.name] == [again]
-    # it is no mask: what is followed again is as before
+    # it is not a mask: what is followed again is as before
     assert verbs.label_layers(model) == verbs.result_of(model).layers
     assert len(verbs.study_of(model).visits[1].labels) == 1
 

@@ -166,7 +166,7 @@ def test_a_model_of_several_channels_asks_for_each(viewer: Any, wait: Wait) -> N
     layers, inputs = widget._inputs()
     assert list(inputs[0]) == ["T1", "T2"]
     assert len(layers) == 1
-    # the colours of one picture are no images of their own
+    # the colours of one picture are not images of their own
     widget.model.box.addItem(
         "colours", info.model_copy(update={"channels": ("red", "green", "blue"), "name": "colours"})
     )

@@ -64,9 +64,9 @@ def wrong(command: str, whole: bool) -> str | None:
     """What does not exist in a quoted command."""
     name, *rest = words(command) or [""]
     if name.startswith("-"):
-        return None if name in parser()._option_string_actions else f"{name} is no option"
+        return None if name in parser()._option_string_actions else f"{name} is not an option"
     if name not in commands():
-        return f"{name} is no command"
+        return f"{name} is not a command"
     known = commands()[name]._option_string_actions
     for word in rest:
         option = word.partition("=")[0]
@@ -88,7 +88,7 @@ def test_quoted_commands_exist_with_their_options(page: Path) -> None:
 
 def test_commands_that_do_not_exist_are_found() -> None:
     text = "```sh\nnapari-medseq fly a/ -o b   # away\n```\nand `napari-medseq run a --wings 3`, `napari-medseq info`."
-    assert [wrong(*one) for one in quoted(text)] == ["fly is no command", "run has no option --wings", None]
+    assert [wrong(*one) for one in quoted(text)] == ["fly is not a command", "run has no option --wings", None]
     assert [wrong(*one) for one in quoted("```sh\nnapari-medseq segment a\n```")] == ["the command refuses it"]
     assert sum(len(list(quoted(page.read_text(encoding="utf-8")))) for page in PAGES) > 50
 

@@ -44,7 +44,7 @@ def test_two_jobs_at_once_hear_their_own_doubts_and_lose_none() -> None:
         warn("of the first, late")
 
     with warnings.catch_warnings():
-        warnings.simplefilter("default")  # as outside of tests, where a warning is no error
+        warnings.simplefilter("default")  # as outside of tests, where a warning is not an error
         of_first = recorded(first)
         ended.set()
         other.join()

@@ -23,7 +23,7 @@ def offer(folder: Path, monkeypatch: pytest.MonkeyPatch, entries: str) -> None:
 
 def number(_: str, value: object) -> int:
     if not isinstance(value, int):
-        raise ValueError("it is no number")
+        raise ValueError("it is not a number")
     return value
 
 
@@ -58,7 +58,7 @@ def test_another_package_replaces_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_cannot_be_used_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offer(tmp_path, monkeypatch, "text = toy_of_plugins:text")
     table = Table(GROUP, "number", {}, number)
-    with pytest.warns(PluginWarning, match="it is no number. Update that package, or uninstall it.") as said:
+    with pytest.warns(PluginWarning, match="it is not a number. Update that package, or uninstall it.") as said:
         assert [len(table), len(table)] == [0, 0]
-    # the package's own step is no number either, where its metadata is installed
+    # the package's own step is not a number either, where its metadata is installed
     assert len([w for w in said if "'text'" in str(w.message)]) == 1

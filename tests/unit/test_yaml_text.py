@@ -53,7 +53,7 @@ def test_files_are_bounded_and_endings_count(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("#" * (yaml_text.LARGEST + 1))
     with pytest.raises(ModelError, match="larger than 256 KiB"):
         read_values(tmp_path / "a.yaml", error=ModelError)
-    with pytest.raises(SettingsError, match="is no file"):
+    with pytest.raises(SettingsError, match="is not a file"):
         read_values(tmp_path)
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match="UnicodeDecodeError"):

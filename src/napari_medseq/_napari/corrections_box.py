@@ -131,7 +131,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
             (self.unlink_button, none or ("" if key is not None and parents[key] else "It comes from no earlier lesion"),
              "It does not come from any lesion of an earlier visit"),
             (self.split_button, none, "It is several lesions"),
-            (self.exclude_button, none, with_key("It is no lesion", "Alt-E")),
+            (self.exclude_button, none, with_key("It is not a lesion", "Alt-E")),
         ):  # fmt: skip
             button.setEnabled(not why)
             button.setToolTip(why or tip)

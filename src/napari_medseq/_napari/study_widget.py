@@ -314,7 +314,9 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         try:
             day = date.fromisoformat(text) if text else None
         except ValueError:
-            raise MedseqError(f"{text!r} is no date; write it as 2020-01-31, or nothing where it is unknown.") from None
+            raise MedseqError(
+                f"{text!r} is not a date; write it as 2020-01-31, or nothing where it is unknown."
+            ) from None
         verbs.set_visit_date(self.viewer, study, ordinal, day)
 
     # -- saving --------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def _named_paths(studies: Studies, heap: Path | None, apart: Path | None) -> lis
     if root.is_file() and root.suffix.lower() in (".csv", ".tsv"):
         return list(_from_table(root))
     if not root.is_dir():
-        raise ReadError(f"{root} is no folder; name a folder with one study folder per patient, or a .csv of paths.")
+        raise ReadError(f"{root} is not a folder; name a folder with one study folder per patient, or a .csv of paths.")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p.resolve() != apart)
     subjects = [p for p in folders if _SUBJECT.match(p.name)]
     if subjects:  # a BIDS tree

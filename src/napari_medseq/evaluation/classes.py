@@ -54,7 +54,7 @@ def class_scores(
     Raises
     ------
     MedseqError
-        If there is no exam, the numbers do not fit each other, a probability is not finite, or a truth is no index of a class.
+        If there is no exam, the numbers do not fit each other, a probability is not finite, or a truth is not an index of a class.
     """
     p, truth = np.asarray(probabilities, np.float64), np.asarray(truths, np.int64)
     who = np.array([str(x) for x in patients])
@@ -65,7 +65,7 @@ def class_scores(
     if not np.isfinite(p).all():
         raise MedseqError("Some probabilities are not finite: no class is the likeliest of them.")
     if truth.min() < 0 or truth.max() >= len(classes):
-        raise MedseqError(f"Truths from {truth.min()} to {truth.max()} are no indices of {len(classes)} classes.")
+        raise MedseqError(f"Truths from {truth.min()} to {truth.max()} are not indices of {len(classes)} classes.")
     right = p.argmax(1) == truth
     out = {"accuracy": _wilson(right, who, level)}
     present = [k for k in range(len(classes)) if (truth == k).any()]

@@ -29,6 +29,6 @@ def check_finite(answer: Tensor, model: Model, where: str) -> None:
     """
     if not math.isfinite(float(answer.sum())):
         raise ModelError(
-            f"{model.info.name} answers with values that are no numbers at {where}, so there is no result. Its weights or its "
+            f"{model.info.name} answers with values that are not numbers at {where}, so there is no result. Its weights or its "
             "precision do not suit the image: look at the image's values, try device='cpu', or use another model."
         )

@@ -45,7 +45,7 @@ def captioner_settings(model: ModelLike) -> tuple[Model, CaptionSettings]:
     Raises
     ------
     ModelError
-        If the model is no captioner, or its settings cannot be used.
+        If the model is not a captioner, or its settings cannot be used.
     """
     captioner = loaded(model)
     if not isinstance(captioner.network, Captioner):
@@ -80,7 +80,7 @@ def caption(pictures: Sequence[NDArray[np.generic]], model: ModelLike) -> Captio
     Raises
     ------
     ModelError
-        If the model is no captioner.
+        If the model is not a captioner.
     MedseqError
         If there are too few or too many pictures, or one holds nothing.
     """

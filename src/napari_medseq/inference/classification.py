@@ -116,7 +116,7 @@ def classify(
     Raises
     ------
     ModelError
-        If the model does not fit the images or is no classification model, or models cannot be averaged.
+        If the model does not fit the images or is not a classification model, or models cannot be averaged.
     DeviceError
         If the device is not there.
     OperationCancelled

@@ -31,7 +31,7 @@ def choose(device: str = "auto") -> tuple[torch.device, str]:
     Raises
     ------
     DeviceError
-        If it is not there, or is no device; the message says what is.
+        If it is not there, or is not a device; the message says what is.
     """
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     mps = torch.backends.mps.is_available()
@@ -48,7 +48,7 @@ def choose(device: str = "auto") -> tuple[torch.device, str]:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise DeviceError(f"{device!r} is no device; use {_KINDS}.") from None
+        raise DeviceError(f"{device!r} is not a device; use {_KINDS}.") from None
     if chosen.type == "cuda" and (chosen.index or 0) >= cuda:
         have = f"this torch ({torch.__version__}) sees {cuda} CUDA device(s)"
         raise DeviceError(f"There is no device {device!r}: {have}. Use device='auto', or run `napari-medseq doctor`.")

@@ -106,7 +106,7 @@ def explain(
     if is_slab(chosen):
         return _of_slabs(images, chosen, target, method, device, force, progress, cancelled)
     network = recurrent_network_of(
-        chosen, refusal="is no recurrent network of this package, so it cannot be explained yet."
+        chosen, refusal="is not a recurrent network of this package, so it cannot be explained yet."
     )
     if method == "attention" and not isinstance(network, SequenceClassifier):
         raise ModelError(f"{chosen.info.name} has no attention; use method='grad-cam' or 'occlusion'.")
@@ -178,7 +178,7 @@ def _target(model: Model, target: int | str | None) -> int:
     matching = [k for k, v in classes.items() if target in (k, v)]
     if not matching:
         names = ", ".join(f"{k} ({v})" for k, v in sorted(classes.items()))
-        raise SettingsError(f"target {target!r} is no class of {model.info.name}; choose from {names}.")
+        raise SettingsError(f"target {target!r} is not a class of {model.info.name}; choose from {names}.")
     return matching[0]
 
 

@@ -72,14 +72,16 @@ def export(
     SettingsError
         If the suffix is another, a size does not fit, or a package that is needed is not there.
     ModelError
-        If the model is no network of this package, or its steps are volumes.
+        If the model is not a network of this package, or its steps are volumes.
     WriteError
         If the file cannot be written.
     """
     model = loaded(model)
     network, target = model.network, Path(path)
     if not isinstance(network, RecurrentUNet | SequenceClassifier | SlabUNet):
-        raise ModelError(f"{model.info.name} is no network of this package; export it with the program it came from.")
+        raise ModelError(
+            f"{model.info.name} is not a network of this package; export it with the program it came from."
+        )
     if network.volumes:
         raise ModelError(f"{model.info.name} takes volumes as its steps, and cannot be exported yet.")
     if target.suffix not in _SUFFIXES:

@@ -187,7 +187,7 @@ def locate(
     Raises
     ------
     SettingsError
-        If `min_score` is no probability.
+        If `min_score` is not a probability.
     ModelError
         If a model does not fit, or is not of this package.
     """

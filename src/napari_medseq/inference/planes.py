@@ -13,7 +13,7 @@ from napari_medseq.sequence import SPACE, ImageSequence
 
 #: red, green and blue in luminance (ITU-R BT.601)
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-#: no intensity is so large: it marks what was not measured (-3.4e38 is usual), and the sum of its squares is no float32
+#: no intensity is so large: it marks what was not measured (-3.4e38 is usual), and the sum of its squares is not a float32
 _HUGE = 1e15
 
 

@@ -19,7 +19,7 @@ def postprocess(
     ----------
     labels : ndarray of uint8, shape (step, row, column)
     spacing_mm : sequence of float
-        Along these axes. A step that is no distance (a frame) is infinitely far from the next.
+        Along these axes. A step that is not a distance (a frame) is infinitely far from the next.
     settings : InferenceSettings
         Settings, of which ``closing_mm``, ``fill_holes`` and ``keep_largest`` are applied in this order.
     """

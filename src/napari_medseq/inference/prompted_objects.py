@@ -44,7 +44,7 @@ def one_label_image(prompts: ImageSequence | Sequence[ImageSequence], image: Ima
     Raises
     ------
     MedseqError
-        If it is no label image, lies on another grid, is empty, has negative values, or two images claim one voxel.
+        If it is not a label image, lies on another grid, is empty, has negative values, or two images claim one voxel.
     """
     sequences = [prompts] if isinstance(prompts, ImageSequence) else list(prompts)
     if not sequences or not all(isinstance(p, ImageSequence) for p in sequences):

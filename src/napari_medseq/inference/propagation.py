@@ -142,7 +142,7 @@ def propagate(
     MedseqError
         If nothing is painted, the labels lie on another grid, two objects are painted on one voxel, or a step is not there.
     ModelError
-        If the model is no promptable network.
+        If the model is not a promptable network.
     RegistrationError
         If a visit has to be registered and the result cannot be trusted.
     DeviceError

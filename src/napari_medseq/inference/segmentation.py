@@ -109,7 +109,7 @@ def segment(
     Raises
     ------
     ModelError
-        If the model does not fit the images or is no segmentation model, models cannot be averaged, or an answer is no number.
+        If the model does not fit the images or is not a segmentation model, models cannot be averaged, or an answer is not a number.
     RegistrationError
         If a visit has to be registered to the first and the result cannot be trusted.
     DeviceError

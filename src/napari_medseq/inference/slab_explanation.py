@@ -51,7 +51,7 @@ def explained_slab(
     Raises
     ------
     ModelError
-        If the answer is no number.
+        If the answer is not a number.
     OperationCancelled
     """
     settings, network = slab_settings(model), slab_network(model)

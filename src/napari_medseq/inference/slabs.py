@@ -246,7 +246,7 @@ def _answer(
 def slab_network(model: Model) -> SlabUNet:
     """A model's network, which must be a slab network."""
     if not isinstance(model.network, SlabUNet):
-        raise ModelError(f"{model.info.name} is no slab network, so it cannot be averaged with one.")
+        raise ModelError(f"{model.info.name} is not a slab network, so it cannot be averaged with one.")
     return model.network
 
 

@@ -92,7 +92,7 @@ def rows_of_steps(image: ImageSequence, framing: Framing, settings: InferenceSet
     """The two rows of steps for an image of thin slices; none where slices are taken as they are.
 
     They are taken as they are where the bundle names no distance (`InferenceSettings.step_mm`), nobody knows the image's own, its steps
-    are no slices, or they do not lie much closer than those of the training.
+    are not slices, or they do not lie much closer than those of the training.
     """
     axis = framing.axes[0]
     if not are_averaged(image, axis, settings):

@@ -44,7 +44,7 @@ class Upright:
 
     @classmethod
     def of(cls, image: ImageSequence, *, trimmed: bool | Literal["planes"] = False) -> Upright:
-        """The turn of an image, to the part of it that is no padding if it is to be `trimmed` (see `InferenceSettings`)."""
+        """The turn of an image, to the part of it that is not padding if it is to be `trimmed` (see `InferenceSettings`)."""
         # by a reader, which turned it; to turn it again would read all of it
         left_in_file = isinstance(image.data, UnreadVoxels)
         turns = image.oriented and "z" in image.axes and not left_in_file

@@ -57,13 +57,13 @@ class Collection:
         if detect(path) == "archive":
             self._add_archive(path, named=True)
         elif not self._add_file(path) and len(self.unreadable) + len(self._placeholders) == before:
-            self.unreadable.append(f"{path}: this is no image that can be read ({_why_not(path)}).")
+            self.unreadable.append(f"{path}: this is not an image that can be read ({_why_not(path)}).")
 
     def _add_folder(self, folder: Path) -> None:
         inside = Collection()
         for file in walk(folder, self.unreadable):
             inside._add_file(file)
-        if any(kind not in PICTURES for kind in inside.kinds):  # a thumbnail beside a scan is no image of its own
+        if any(kind not in PICTURES for kind in inside.kinds):  # a thumbnail beside a scan is not an image of its own
             pictures = {kind: inside.kinds.pop(kind, []) for kind in PICTURES}
             if others := [*pictures["tiff"], *pictures["video"]]:
                 names = ", ".join(p.name for p in others[:3]) + (", …" if len(others) > 3 else "")
@@ -189,7 +189,7 @@ def _why_not(file: Path) -> str:
         if file.stat().st_size == 0:
             return "it is empty (zero bytes)"
         if not file.is_file():
-            return "it is no regular file"
+            return "it is not a regular file"
         with open(file, "rb") as stream:
             start = stream.read(8)
     except OSError as error:

@@ -19,7 +19,7 @@ from napari_medseq.io import naming
 #: One frame a step of more seconds than this, or all frames more, are most likely milliseconds that are called seconds; late
 #: PET frames last 5 to 10 minutes, a long dynamic scan 2 hours.
 LONGEST_STEP, LONGEST_SCAN = 600.0, 6 * 3600.0
-#: A step below this is no cine of a heart (20 ms) but seconds that are called milliseconds.
+#: A step below this is not a cine of a heart (20 ms) but seconds that are called milliseconds.
 SHORTEST_STEP = 0.005
 #: A repetition time below this is that of one excitation, not of a volume.
 _SHORTEST_VOLUME = 0.1

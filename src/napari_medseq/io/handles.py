@@ -45,7 +45,7 @@ class Source:
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):  # a pipe would be waited for
             kind = IsADirectoryError if stat.S_ISDIR(facts.st_mode) else OSError
-            raise kind(errno.EINVAL, "it is no regular file")
+            raise kind(errno.EINVAL, "it is not a regular file")
         self._file, self.size = io.FileIO(path), facts.st_size
         try:
             self.head = self._file.read(HEAD) or b""

@@ -67,7 +67,9 @@ def as_labels(values: Any, notes: list[str] | None = None) -> tuple[Any, bool]:
 
 def _say_negative(least: float, notes: list[str]) -> None:
     if least < 0:
-        notes.append(f"Values below zero (down to {least:g}) in a mask mean to ignore or outside; they are no lesion.")
+        notes.append(
+            f"Values below zero (down to {least:g}) in a mask mean to ignore or outside; they are not lesions."
+        )
 
 
 def _computed(*values: Any) -> tuple[Any, ...]:

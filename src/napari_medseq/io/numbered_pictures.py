@@ -1,8 +1,8 @@
 """Numbered pictures in a folder are one sequence, not an image each: ``frames/0001.jpg`` … the frames of a video, and grey TIFF files
 (``scan/slice_0001.tif`` …) the slices of a volume, as micro-CT and light-sheet microscopes write them.
 
-Pictures belong together if they lie in one folder, have one size and kind, and their names differ only in a number that is no date and does
-not count visits (``P1_20200131.png``, ``P1_month6.png``). The numbers of slices must also be evenly spaced, without a gap.
+Pictures belong together if they lie in one folder, have one size and kind, and their names differ only in a number that is neither a date
+nor the number of a visit (``P1_20200131.png``, ``P1_month6.png``). The numbers of slices must also be evenly spaced, without a gap.
 """
 
 from __future__ import annotations

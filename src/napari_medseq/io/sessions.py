@@ -81,7 +81,7 @@ def read_sessions(folder: Path, *, of_session: bool) -> Sessions:
             if day is not None:
                 out.dates[session] = day
             elif stated:
-                out.notes.append(f"{table}: {stated[:40]!r} of {session} is no date (YYYY-MM-DD); it is not used.")
+                out.notes.append(f"{table}: {stated[:40]!r} of {session} is not a date (YYYY-MM-DD); it is not used.")
     return out
 
 
@@ -106,7 +106,7 @@ def _rows(table: Path, notes: list[str]) -> Iterator[dict[str, str]]:
     try:
         facts = table.stat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LONGEST:  # a pipe would be waited for
-            notes.append(f"{table}: this is no table that can be read; its dates are not used.")
+            notes.append(f"{table}: this is not a table that can be read; its dates are not used.")
             return
         for row in read_rows(table, error=ReadError):
             yield {name.lower(): cell for name, cell in row.items()}

@@ -15,7 +15,7 @@ from napari_medseq.io.files import PICTURES, collect, looks_like_image, walk
 from napari_medseq.io.sessions import scans_date
 from napari_medseq.io.visit_order import is_visit_name, natural
 
-#: A folder with this file holds results, whose masks are no part of the study that they were made from.
+#: A folder with this file holds results, whose masks are not part of the study that they were made from.
 _RECORD = "run.json"
 SESSION = re.compile(r"^ses-[A-Za-z0-9+._-]+$", re.IGNORECASE)
 _SUBJECT = re.compile(r"^sub-[A-Za-z0-9+._-]+$", re.IGNORECASE)
@@ -197,7 +197,7 @@ def _flat_sessions(folder: Path) -> list[Place]:
     """Files lying together, or in folders by kind, whose names carry ``ses-XX``, or each a date or the name of a visit: a visit for each
     of these.
 
-    DICOM says itself which visit it is of, so that such files alone are no visits by their names.
+    DICOM files say themselves which visit they belong to, so the names of files are not taken for visits where all are DICOM.
     """
     files = [p for p in _loose(folder) if p.is_file()]
     files += [f for sorting in _folders(folder) if sorting.name.lower() in _SORTING for f in walk(sorting)]

@@ -141,7 +141,7 @@ def _digits(words: Sequence[str]) -> tuple[list[float], list[float], int | None,
         if not word[0].isdigit():
             continue
         before, after = _at(words, at - 1), _at(words, at + 1)
-        weighting = before == "t" and after == "w"  # T1w is no week
+        weighting = before == "t" and after == "w"  # T1w is not a week
         if after in _DAYS and at + 1 not in used and not weighting:
             spans.append(float(word) * _DAYS[after])
             used |= {at, at + 1}

@@ -95,7 +95,7 @@ class ConvAutoencoder(SequenceNetwork):
         Raises
         ------
         ModelError
-            If the size is no multiple of `stride`, or the encoder gives no map.
+            If the size is not a multiple of `stride`, or the encoder gives no map.
         """
         if any(n % self.stride for n in x.shape[3:]):
             raise ModelError(

@@ -216,14 +216,14 @@ def write_bundle(
     Raises
     ------
     ModelError
-        If `folder` exists and is no bundle, or a weight is not finite as it would be stored.
+        If `folder` exists and is not a bundle, or a weight is not finite as it would be stored.
     """
     from safetensors.torch import save_file
 
     from napari_medseq.models.storage import pack
 
     if folder.exists() and not (folder / METADATA).is_file():
-        raise ModelError(f"{folder} exists and is no model bundle; choose another folder, nothing was overwritten.")
+        raise ModelError(f"{folder} exists and is not a model bundle; choose another folder, nothing was overwritten.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
         root = Path(name) / _STAGED

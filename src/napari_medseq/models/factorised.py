@@ -60,7 +60,7 @@ def replace(network: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
     Raises
     ------
     ModelError
-        If a name is no convolution of the network that can be thinned.
+        If a name is not a convolution of the network that can be thinned.
     """
     for name, rank in ranks.items():
         parent_name, _, last = name.rpartition(".")
@@ -70,7 +70,9 @@ def replace(network: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
         except AttributeError:
             raise ModelError(f"The network has no convolution {name[:80]!r}; the bundle does not fit it.") from None
         if not isinstance(conv, nn.Conv2d) or not suitable(conv):
-            raise ModelError(f"{name} is no convolution that can be factorised; the bundle does not fit its network.")
+            raise ModelError(
+                f"{name} is not a convolution that can be factorised; the bundle does not fit its network."
+            )
         parent.add_module(last, low_rank(conv, int(rank)))
     return network
 

@@ -178,7 +178,7 @@ class _Resolver:
                 out[key] = self.value(item, f"{where}: {key}", depth + 1, False)
             return out
         raise ModelError(
-            f"{self.path}: {where} is a {type(value).__name__}, which is no plain value; the bundle is refused."
+            f"{self.path}: {where} is a {type(value).__name__}, which is not a plain value; the bundle is refused."
         )
 
     def _text(self, text: str, where: str, depth: int) -> Plain:
@@ -346,7 +346,7 @@ def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Plain], dict[str
 def _number_in(definition: Definition, name: str, default: int) -> int:
     value = definition.get(name, default)
     if not isinstance(value, int):
-        raise ModelError(f"The bundle's {name} is {value!r:.60}, which is no whole number; the bundle is refused.")
+        raise ModelError(f"The bundle's {name} is {value!r:.60}, which is not a whole number; the bundle is refused.")
     return value
 
 

@@ -113,7 +113,7 @@ def _add(
                 _compare(Path(text), expected_sum, text)
             _unpack(Path(text), staging, cancelled)
         else:
-            raise ModelError(f"{text} is no folder, no zip file and no http(s) URL; nothing was installed.")
+            raise ModelError(f"{text} is neither a folder nor a zip file nor an http(s) URL; nothing was installed.")
         inside = _bundle_root(staging, text)
         default_name = (
             read_info(inside).name if inside != staging or "napari_medseq" in _metadata(inside) else _last_name(text)
@@ -147,7 +147,7 @@ def _address(source: str) -> str:
     repository, _, path = remainder.partition("/")
     repository, _, revision = repository.partition("@")
     if not (owner and repository and path):
-        raise ModelError(f"{source} is no Hugging Face id of a file; write hf:owner/repository[@revision]/file.zip.")
+        raise ModelError(f"{source} is not a Hugging Face id of a file; write hf:owner/repository[@revision]/file.zip.")
     parts = [urllib.parse.quote(p) for p in (owner, repository, "resolve", revision or "main", path)]
     return "/".join([os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"), *parts])
 
@@ -197,7 +197,7 @@ def _checked_sum(sha256: str | None) -> str | None:
         return None
     text = sha256.strip().lower().removeprefix("sha256:")
     if len(text) != 64 or set(text) - set("0123456789abcdef"):
-        raise ModelError(f"{sha256[:80]!r} is no SHA-256, which has 64 hexadecimal digits.")
+        raise ModelError(f"{sha256[:80]!r} is not a SHA-256, which has 64 hexadecimal digits.")
     return text
 
 
@@ -307,7 +307,7 @@ def _unpack(archive: Path, out: Path, cancelled: Cancelled | None) -> None:
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in _NO_PLACE:
             raise
-        raise ModelError(f"{archive} is no whole zip file ({error}); get it again.") from None
+        raise ModelError(f"{archive} is not a whole zip file ({error}); get it again.") from None
 
 
 def _copy_blocks(source: object, file: object, entry: zipfile.ZipInfo, archive: Path) -> None:

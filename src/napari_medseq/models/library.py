@@ -60,7 +60,7 @@ class Model:
         from napari_medseq.models.sequence_network import SequenceNetwork
 
         if not isinstance(self.network, SequenceNetwork):
-            raise ModelError(f"{self.info.name} is no network of this package, so it cannot be used here.")
+            raise ModelError(f"{self.info.name} is not a network of this package, so it cannot be used here.")
         return self.network
 
     @cached_property
@@ -83,7 +83,7 @@ def read_info(folder: Path) -> ModelInfo:
     Raises
     ------
     ModelError
-        If the folder is no bundle, or its metadata are unsafe or broken.
+        If the folder is not a bundle, or its metadata are unsafe or broken.
     """
     if (folder / bundle.METADATA).is_file() and "napari_medseq" not in bundle.read_json(folder / bundle.METADATA):
         from napari_medseq.models import foreign
@@ -174,14 +174,14 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
     if (path / bundle.METADATA).is_file():
         return path.resolve()
     infos = list_models()
-    for info in infos:  # before a folder that is no bundle, such as one of results
+    for info in infos:  # before a folder that is not a bundle, such as one of results
         if info.name == str(name_or_folder):
             return Path(info.folder)
     if path.is_dir():
         return path.resolve()
     names = ", ".join(i.name for i in infos) or "none"
     raise ModelError(
-        f"There is no model {str(name_or_folder)!r}: it is no folder here, and the models installed are: {names}."
+        f"There is no model {str(name_or_folder)!r}: it is not a folder here, and the models installed are: {names}."
     )
 
 

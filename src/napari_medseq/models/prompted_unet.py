@@ -53,7 +53,7 @@ class PromptedNetwork(SequenceNetwork):
         Raises
         ------
         ModelError
-            If the size is no multiple of `stride`.
+            If the size is not a multiple of `stride`.
         """
         raise NotImplementedError
 

@@ -146,7 +146,7 @@ class RecurrentUNet(Stepwise):
         Raises
         ------
         ModelError
-            If the size is no multiple of `stride`, or times do not fit.
+            If the size is not a multiple of `stride`, or times do not fit.
         """
         batch, steps = x.shape[:2]
         if any(n % self.stride for n in x.shape[3:]):

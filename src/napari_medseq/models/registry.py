@@ -94,5 +94,5 @@ def build_sequence_network(definition: Definition) -> SequenceNetwork:
 
     network = build(definition)
     if not isinstance(network, SequenceNetwork):
-        raise ModelError(f"{definition.get('_target_')} is no network along a sequence; it cannot be used here.")
+        raise ModelError(f"{definition.get('_target_')} is not a network along a sequence; it cannot be used here.")
     return network

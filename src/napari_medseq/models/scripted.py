@@ -38,7 +38,7 @@ def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Plain], dict[str
     Raises
     ------
     ModelError
-        If it is no TorchScript, or the metadata do not say what goes in and comes out.
+        If it is not a TorchScript, or the metadata do not say what goes in and comes out.
     """
     info = foreign.read_info(folder)
     bundle.check_sum(folder, SCRIPT)
@@ -48,7 +48,7 @@ def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Plain], dict[str
             network: nn.Module = torch.jit.load(folder / SCRIPT, map_location="cpu").eval()
     except (RuntimeError, ValueError, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:160]
-        raise ModelError(f"{folder / SCRIPT} is no TorchScript that this torch can read ({reason}).") from None
+        raise ModelError(f"{folder / SCRIPT} is not a TorchScript that this torch can read ({reason}).") from None
     bundle.check_finite({k: v for k, v in network.state_dict().items() if v.is_floating_point()}, folder / SCRIPT)
     info = info.model_copy(update={"parameters": sum(p.numel() for p in network.parameters())})
     return info, network, foreign.inference_of(folder, {"spatial_dims": foreign.stated_dimensions(folder)}), {}

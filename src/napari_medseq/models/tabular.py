@@ -80,7 +80,7 @@ def value(row: Mapping[str, float | str], name: str) -> float:
     Raises
     ------
     ModelError
-        If a number is no number.
+        If a value is not a number.
     """
     column, is_word, word = name.partition("=")
     entry = row.get(name, row.get(column))
@@ -93,7 +93,7 @@ def value(row: Mapping[str, float | str], name: str) -> float:
     try:
         return float(entry)
     except (TypeError, ValueError):
-        raise ModelError(f"The value of {name} is {entry!r}, which is no number.") from None
+        raise ModelError(f"The value of {name} is {entry!r}, which is not a number.") from None
 
 
 def is_missing(word: str) -> bool:

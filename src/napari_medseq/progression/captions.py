@@ -43,7 +43,7 @@ def captions(progression: Tracked, captioner: ModelLike) -> Captions:
     Raises
     ------
     ModelError
-        If the model is no captioner.
+        If the model is not a captioner.
     """
     from napari_medseq.inference.captioning import caption, captioner_settings
 

@@ -157,12 +157,12 @@ def checked_record(path: Path) -> dict[str, Any]:
         with suppress(WriteError), claimed(path):
             pass
     if not (path / RECORD).is_file():
-        raise ReadError(f"{path} is no saved progression: {RECORD} is missing. {_why_none(path)}")
+        raise ReadError(f"{path} is not a saved progression: {RECORD} is missing. {_why_none(path)}")
     facts = record.read_json(path / RECORD)
     for name, expected in _hashes(facts).items():
         part = _inside(path, name)
         if not part.is_file():
-            raise ReadError(f"{path} is no whole result: {part.name} is missing. Run it again.")
+            raise ReadError(f"{path} is not a whole result: {part.name} is missing. Run it again.")
         if record.sha256(part) != expected:
             raise ReadError(
                 f"{part} is not the file that belongs to this result: it was changed or replaced after {RECORD} was written. "

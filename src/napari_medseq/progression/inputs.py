@@ -131,10 +131,10 @@ def _mask_and_date(item: Mask, visit: int, doubts: list[str]) -> tuple[ImageSequ
     mask = _the_mask(item)
     if mask is None:
         raise MedseqError(
-            f"Visit {visit}: {type(item).__name__} is no ImageSequence; read masks with napari_medseq.read."
+            f"Visit {visit}: {type(item).__name__} is not an ImageSequence; read masks with napari_medseq.read."
         )
     if np.dtype(mask.data.dtype).kind not in "iub":
-        raise MedseqError(f"Visit {visit}: {mask.name} holds {mask.data.dtype}, not whole numbers; it is no mask.")
+        raise MedseqError(f"Visit {visit}: {mask.name} holds {mask.data.dtype}, not whole numbers; it is not a mask.")
     if set(mask.axes) & {"t", "c"}:
         raise MedseqError(
             f"Visit {visit}: {mask.name} has axes {mask.axes}; a mask per visit has z, y, x. Choose a frame."
@@ -199,20 +199,20 @@ def as_date(value: Day | np.datetime64, visit: int = 1) -> date | None:
     Raises
     ------
     MedseqError
-        If the text is no date.
+        If the text is not a date.
     """
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value).date()
         except ValueError:
-            raise MedseqError(f"Visit {visit}: {value!r} is no date; write it as 2020-01-31.") from None
+            raise MedseqError(f"Visit {visit}: {value!r} is not a date; write it as 2020-01-31.") from None
     if isinstance(value, np.datetime64):
         value = None if np.isnat(value) else value.astype("datetime64[D]").item()
     if isinstance(value, datetime):
         return None if value != value else value.date()
     if value is None or isinstance(value, date):
         return value
-    raise MedseqError(f"Visit {visit}: {value!r} is no date; write it as 2020-01-31.")
+    raise MedseqError(f"Visit {visit}: {value!r} is not a date; write it as 2020-01-31.")
 
 
 def _one_per_visit(noun: str, values: Sequence[T | None] | None, n: int) -> list[T | None]:

@@ -157,10 +157,12 @@ def _compared(lesions: pd.DataFrame, name: str, sign: str, number: str) -> NDArr
     column = next((c for c in (name.lower(), _WORDS.get(name.lower(), "")) if c in lesions), None)
     if column is None or not pd.api.types.is_numeric_dtype(lesions[column]):
         words = ", ".join(["visit", "lesion", *dict.fromkeys(_WORDS)])
-        raise SettingsError(f"{name!r} is no column of numbers; use {words}, or a column's name as in lesions.csv.")
+        raise SettingsError(f"{name!r} is not a column of numbers; use {words}, or a column's name as in lesions.csv.")
     try:
         limit = float(number)
     except ValueError:
-        raise SettingsError(f"{name}{sign}{number}: {number!r} is no number; write for example volume>0.5.") from None
+        raise SettingsError(
+            f"{name}{sign}{number}: {number!r} is not a number; write for example volume>0.5."
+        ) from None
     values = lesions[column].to_numpy(float) + (1 if column == "visit" else 0)
     return np.asarray(_COMPARE[sign](values, limit), dtype=np.bool_)

@@ -106,7 +106,7 @@ def _verb(word: object) -> Verb:
     for verb in _VERBS:
         if verb == word:
             return verb
-    raise ValueError(f"{word!r} is no correction")
+    raise ValueError(f"{word!r} is not a correction")
 
 
 def remember(graph: Graph, text: str, verb: Verb, keys: Iterable[Key], parts: Parts = None) -> Correction:

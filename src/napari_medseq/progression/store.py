@@ -184,7 +184,7 @@ def load(folder: Path) -> Stored:
     except MedseqError:
         raise
     except FileNotFoundError as error:
-        raise ReadError(f"{folder} is no whole result: {error.filename} is missing. Run it again.") from None
+        raise ReadError(f"{folder} is not a whole result: {error.filename} is missing. Run it again.") from None
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ReadError(
             f"{folder} holds a broken progression ({type(error).__name__}: {error}). Run it again."

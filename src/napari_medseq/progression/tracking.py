@@ -23,7 +23,7 @@ from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.registration.transform import Position
 from napari_medseq.sequence import ImageSequence
 
-#: more foreground than this is no lesion but a body, or a mask that was inverted
+#: more foreground than this is not a lesion but a body, or a mask that was inverted
 _TOO_MUCH = 0.5
 #: one-to-one pairs that say what all lesions moved together, and how often that is looked for
 _ENOUGH, _ROUNDS = 5, 2
@@ -77,7 +77,7 @@ def track(
     Raises
     ------
     MedseqError
-        If there is no mask, numbers of masks, dates, images and transforms differ, a mask is no label volume (or an image under a
+        If there is no mask, numbers of masks, dates, images and transforms differ, a mask is not a label volume (or an image under a
         mask's name), visits do not overlap in space, or they are of different patients.
 
     Examples

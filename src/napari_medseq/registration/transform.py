@@ -339,7 +339,7 @@ def to_common(position: Position) -> Affine:
     RegistrationError
         If the transform is deformable.
     GeometryError
-        If the matrix is no usable affine.
+        If the matrix is not a usable affine.
     """
     if position is None:
         return geometry.as_affine(np.eye(4))

@@ -116,7 +116,7 @@ def save_captioner(
     Raises
     ------
     ModelError
-        If `folder` exists and is no bundle.
+        If `folder` exists and is not a bundle.
     """
     first = network.encoder[0]
     assert isinstance(first, nn.Conv2d)  # as Captioner makes it

@@ -44,7 +44,7 @@ def preview(
     Raises
     ------
     SettingsError
-        If the config cannot be used or the path is no PNG.
+        If the config cannot be used or the path is not a PNG.
     WriteError
         If the file cannot be written.
     """

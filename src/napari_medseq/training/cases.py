@@ -88,7 +88,7 @@ def make_case(
     Raises
     ------
     MedseqError
-        If labels and image are not on one grid, or labels are no whole numbers from 0 to 126, or `steps` are not there.
+        If labels and image are not on one grid, or labels are not whole numbers from 0 to 126, or `steps` are not there.
     """
     first = channels[0]
     if labels is not None:
@@ -219,7 +219,7 @@ def _whole(plane: NDArray[np.generic], name: str) -> NDArray[np.int64]:
         bad = values[~np.isfinite(values) | (values != np.round(values))]
         if bad.size:
             raise MedseqError(
-                f"{name} holds the label {bad[0]:g}, which is no whole number; labels are classes, not probabilities: "
+                f"{name} holds the label {bad[0]:g}, which is not a whole number; labels are classes, not probabilities: "
                 "apply a threshold first."
             )
     return plane.astype(np.int64)

@@ -88,13 +88,15 @@ def load(path: Path, device: torch.device | str) -> tuple[State, dict[str, Any]]
     Raises
     ------
     SettingsError
-        If the file is no checkpoint of this version.
+        If the file is not a checkpoint of this version.
     """
     try:
         content = torch.load(path, map_location=device, weights_only=True)
         state = State(**{k: content.pop(k) for k in vars(State({})) if k in content})
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
-        raise SettingsError(f"{path} is no checkpoint that can be read ({error}); remove it to start anew.") from None
+        raise SettingsError(
+            f"{path} is not a checkpoint that can be read ({error}); remove it to start anew."
+        ) from None
     return state, content
 
 

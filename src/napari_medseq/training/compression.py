@@ -141,7 +141,7 @@ def compress(
     SettingsError
         If the settings cannot be used.
     ModelError
-        If the model is not of this package, cannot be pruned, or `out` is a folder that is no bundle.
+        If the model is not of this package, cannot be pruned, or `out` is a folder that is not a bundle.
     OperationCancelled
         When `cancelled` says so; nothing is written.
     """
@@ -149,9 +149,9 @@ def compress(
     model = loaded(model)
     refuse_slab(model, "compress", "It is kept in half precision already.")
     if not isinstance(model.network, RecurrentUNet | SequenceClassifier):
-        raise ModelError(f"{model.info.name} is no network of this package; it cannot be compressed.")
+        raise ModelError(f"{model.info.name} is not a network of this package; it cannot be compressed.")
     if (s.precision is not None or not s.mirror) and not isinstance(model.network, RecurrentUNet):
-        raise ModelError(f"{model.info.name} is no RecurrentUNet; leave precision and mirror as they are.")
+        raise ModelError(f"{model.info.name} is not a RecurrentUNet; leave precision and mirror as they are.")
     if Path(s.out).resolve() == Path(model.info.folder).resolve():
         raise SettingsError(
             f"out is the folder of {model.info.name} itself; choose another, so that the original stays."

@@ -167,7 +167,7 @@ def check_cases(c: TrainConfig, cases: Sequence[Case], network: SequenceNetwork 
     Raises
     ------
     MedseqError
-        If there is no case, a class is in none of them, one holds a label that is no class, or a classifier for slices is to
+        If there is no case, a class is in none of them, one holds a label that is not a class, or a classifier for slices is to
         read frames or visits of several.
     """
     if not cases:

@@ -199,7 +199,7 @@ def write_registration(
     Raises
     ------
     ModelError
-        If `folder` exists and is no bundle.
+        If `folder` exists and is not a bundle.
     """
     chosen = checked(LearnedRegistrationSettings, settings)
     definition = {

@@ -176,12 +176,12 @@ def unwrapped(network: nn.Module) -> SequenceNetwork:
     Raises
     ------
     SettingsError
-        If it is no network along a sequence.
+        If it is not a network along a sequence.
     """
     while isinstance(network, Wrapper | DistributedDataParallel):
         network = network.module
     if not isinstance(network, SequenceNetwork):
-        raise SettingsError(f"{type(network).__name__} is no network along a sequence; it cannot be trained here.")
+        raise SettingsError(f"{type(network).__name__} is not a network along a sequence; it cannot be trained here.")
     return network
 
 

@@ -367,7 +367,7 @@ def disagreement(value: int, names: Collection[str]) -> str:
 
 
 def _check_values(values: Sequence[int], *, numbered: bool) -> None:
-    """Doubt labels that number objects, and refuse what can be no labels."""
+    """Doubt labels that number objects, and refuse what cannot be labels."""
     if len(values) > MOST_CLASSES:
         raise MedseqError(
             f"The labels hold {len(values)} different values, from {values[0]} to {values[-1]}: these look like no classes. "

@@ -115,7 +115,7 @@ def adapt(
     Raises
     ------
     ModelError
-        If the model is no promptable network.
+        If the model is not a promptable network.
     MedseqError
         If no object is painted on three steps, or what `propagate` raises for such prompts.
     OperationCancelled

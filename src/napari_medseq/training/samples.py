@@ -176,7 +176,7 @@ class Windows:
         return _Cut(image, labels, at, real)
 
     def _steps_around(self, case: Case, middle: int) -> tuple[Tensor, Tensor]:
-        """Steps of a window at random around `middle`, with neighbours; and which of them are no repetition.
+        """Steps of a window at random around `middle`, with neighbours; and which of them are not repetitions.
 
         A window is pushed inside: the ends of a sequence are seen as often as its middle. Where a step is a frame or a visit
         some may be left out. There, and where the exam's answer is learned, a short sequence does not repeat.

@@ -58,7 +58,7 @@ def build(definition: Mapping[str, Any]) -> Any:
     arguments = dict(definition)
     name = arguments.pop("_target_", None)
     if name not in SPATIAL + INTENSITY:
-        raise SettingsError(f"{name!r} is no transform for training; choose from {', '.join(SPATIAL + INTENSITY)}.")
+        raise SettingsError(f"{name!r} is not a transform for training; choose from {', '.join(SPATIAL + INTENSITY)}.")
     if name in SPATIAL:
         arguments["keys"] = ["image", "labels"]
         if "Flip" not in name and name != "RandRotate90":

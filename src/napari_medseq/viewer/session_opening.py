@@ -108,7 +108,7 @@ def read_session(
     Raises
     ------
     ReadError
-        If the folder is no session, or one of a later version.
+        If the folder is not a session, or is one of a later version.
     OperationCancelled
         When `cancelled` says so.
     """
@@ -204,7 +204,7 @@ def open_session(viewer: ViewerModel, folder: str | os.PathLike[str]) -> list[La
     Raises
     ------
     ReadError
-        If the folder is no session, or one of a later version.
+        If the folder is not a session, or is one of a later version.
     """
     content = read_session(folder, taken=_studies.studies_in(viewer.layers))
     added = [show_session_layer(viewer, one) for one in content.layers]

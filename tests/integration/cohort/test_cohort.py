@@ -210,13 +210,13 @@ def test_whatever_goes_wrong_with_a_patient_is_its_row(ball_study: Path, tiny_bu
     assert "it is a file" in row(out=str(tmp_path / "file"))["error"]
     assert "another model" in row(model_sha256="0" * 64)["error"]
     assert row(options={"series": [5]})["error"].startswith("TypeError")  # no error of ours
-    assert "no setting" in row(settings={"colour": 1})["error"]
+    assert "not a setting" in row(settings={"colour": 1})["error"]
     assert [p.name for p in (tmp_path / "o").iterdir()] == [".segmented"]  # what it came to is not lost
     good = row()
     assert (good["status"], good["error"]) == ("done", None)
     assert good["warnings"] >= 1
-    assert "no setting" in row(settings={"colour": 1})["error"]
-    assert "no setting" in json.loads((tmp_path / "o" / "failed.json").read_text())["error"]
+    assert "not a setting" in row(settings={"colour": 1})["error"]
+    assert "not a setting" in json.loads((tmp_path / "o" / "failed.json").read_text())["error"]
     assert (tmp_path / "o" / "previous" / "run.json").is_file()
     assert row()["status"] == "done"
     assert sorted(p.name for p in (tmp_path / "o").iterdir() if p.name in ("failed.json", "previous")) == []
@@ -326,7 +326,7 @@ def test_cancelled_between_patients(patients: Path, tiny_bundle: Path, tmp_path:
 
 
 def test_wrong_arguments_are_refused_before_any_patient(tmp_path: Path, patients: Path, tiny_bundle: Path) -> None:
-    with pytest.raises(ReadError, match="no folder"):
+    with pytest.raises(ReadError, match="not a folder"):
         ms.run_cohort(tmp_path / "nowhere", tiny_bundle, tmp_path / "out", **HERE)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ReadError, match="no study"):

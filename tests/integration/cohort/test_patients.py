@@ -114,7 +114,7 @@ def test_files_without_a_preamble_are_sorted_by_patient_too(tmp_path: Path) -> N
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(ReadError, match="no folder"):
+    with pytest.raises(ReadError, match="not a folder"):
         find_patients(tmp_path / "nowhere")
     with pytest.raises(ReadError, match="no study"):
         find_patients(tmp_path)

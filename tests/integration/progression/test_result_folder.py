@@ -143,7 +143,7 @@ def test_two_writers_of_one_folder_the_second_is_told_who_the_first_is(tmp_path:
         with pytest.raises(WriteError, match=rf"being written to by process {holder.pid} on "):
             result().save(tmp_path)
         threading.Timer(0.3, holder.kill).start()
-        with folder.claimed(tmp_path, wait_s=30):  # a lock whose process is gone is no lock
+        with folder.claimed(tmp_path, wait_s=30):  # a lock whose process is gone is not a lock
             assert holder.wait() != 0
         result().save(tmp_path)
     finally:

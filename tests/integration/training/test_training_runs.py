@@ -198,7 +198,7 @@ def test_labels_that_are_no_whole_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MedseqError, match="not whole numbers"), pytest.warns(ms.MedseqWarning, match="not whole"):
         ms.train(config(study, tmp_path / "m"))
     image, painted, _ = lesson()
-    with pytest.raises(MedseqError, match=r"label 0\.5.*no whole number"):
+    with pytest.raises(MedseqError, match=r"label 0\.5.*not a whole number"):
         teach(image, image.replace(data=np.where(painted.data > 0, np.float32(0.5), 0)), {"out": str(tmp_path / "t")})
 
 

@@ -65,5 +65,5 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(MedseqError, match="not finite"):
         class_scores(one_class, [0, 0], ["a", "b"], ["x", "y"])
     for outside in ([0, 2], [-1, 1]):
-        with pytest.raises(MedseqError, match="no indices of 2 classes"):
+        with pytest.raises(MedseqError, match="not indices of 2 classes"):
             class_scores(sure([0, 1], 2), outside, ["a", "b"], ["x", "y"])

@@ -26,22 +26,22 @@ def poisoned(folder: Path, network: dict[str, Any] | None = None) -> ms.Model:
 
 @pytest.mark.parametrize("outputs", [("labels",), ("labels", "probability", "uncertainty")])
 def test_segment_says_that_the_answer_is_no_number(tmp_path: Path, outputs: tuple[Output, ...]) -> None:
-    with pytest.raises(ModelError, match="no numbers at step 1 of blob0_T1"):
+    with pytest.raises(ModelError, match="not numbers at step 1 of blob0_T1"):
         ms.segment(blob(), poisoned(tmp_path / "m"), outputs=outputs)
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "occlusion"])
 def test_explain_says_so(tmp_path: Path, method: Method) -> None:
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         ms.explain(blob(shape=(2, 40, 36)), poisoned(tmp_path / "m"), method=method)
 
 
 def test_classify_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         ms.classify(blob(), poisoned(tmp_path / "m", CLASSIFIER))
 
 
 @pytest.mark.parametrize("network", [None, CLASSIFIER])
 def test_locate_says_so(tmp_path: Path, network: dict[str, Any] | None) -> None:
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         ms.locate(blob(), poisoned(tmp_path / "m", network))

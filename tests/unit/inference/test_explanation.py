@@ -134,8 +134,8 @@ def test_progress_is_whole_and_cancel_stops(tmp_path: Path, network: dict[str, A
     ("options", "reason"),
     [
         ({"method": "magic"}, "method 'magic'.*grad-cam"),
-        ({"target": "unicorn"}, r"'unicorn' is no class.*1 \(lesion\)"),
-        ({"target": 5}, "5 is no class"),
+        ({"target": "unicorn"}, r"'unicorn' is not a class.*1 \(lesion\)"),
+        ({"target": 5}, "5 is not a class"),
         ({"method": "attention"}, "no attention"),
     ],
 )

@@ -25,7 +25,7 @@ def test_holes_are_filled_but_not_with_what_is_another_class() -> None:
     labels[:, 1:8, 1:8] = 1
     labels[2, 3, 3] = 0
     labels[2, 5, 5] = 2
-    labels[0, 6, 6] = 0  # open to the edge in z? no: the volume's border is no way out
+    labels[0, 6, 6] = 0  # open to the edge in z? no: the volume's border is not a way out
     out = postprocess(labels, (1, 1, 1), InferenceSettings(fill_holes=True))
     assert out[2, 3, 3] == 1
     assert out[2, 5, 5] == 2

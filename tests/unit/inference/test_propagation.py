@@ -392,7 +392,7 @@ def test_other_models_and_devices_are_refused(plain: Model, tmp_path: Path) -> N
     labels = painted_on(image, {1: TUBE}, "z", [2])
     with pytest.raises(ModelError, match="cannot take painted steps"):
         ms.propagate(image, labels, small.model(tmp_path / "m"))
-    with pytest.raises(DeviceError, match="no device"):
+    with pytest.raises(DeviceError, match="not a device"):
         ms.propagate(image, labels, plain, device="toaster")
     with pytest.raises(ModelError, match="margin"):
         ms.propagate(image, labels, prompted_model(tmp_path / "odd", margin=-1))

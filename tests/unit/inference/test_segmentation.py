@@ -226,7 +226,7 @@ def test_devices_that_are_not_there_are_said(tmp_path: Path) -> None:
     m = model(tmp_path / "m")
     with pytest.raises(DeviceError, match="no device 'cuda:7'"):
         ms.segment(blob(), m, device="cuda:7")
-    with pytest.raises(DeviceError, match="is no device"):
+    with pytest.raises(DeviceError, match="is not a device"):
         ms.segment(blob(), m, device="abacus")
 
 

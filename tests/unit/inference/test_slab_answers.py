@@ -1,4 +1,4 @@
-"""`segment` with a slab network: an answer that is no number is an error, and options that it does not know are refused."""
+"""`segment` with a slab network: an answer that is not a number is an error, and options that it does not know are refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_sound_network_labels(slab: Model) -> None:
 def test_an_answer_that_is_no_number_is_an_error(slab: Model) -> None:
     with torch.no_grad():
         next(p for p in slab.network.parameters() if p.ndim == 5).view(-1)[0] = torch.inf
-    with pytest.raises(ModelError, match="no numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         ms.segment(blob(), slab, device="cpu")
 
 

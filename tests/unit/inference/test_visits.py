@@ -282,7 +282,7 @@ def test_a_region_and_chosen_frames_of_volumes(tmp_path: Path) -> None:
 
 
 def test_specks_are_looked_for_in_each_frame(tmp_path: Path) -> None:
-    """A voxel that stays through the frames is small all the same: frames are no depth."""
+    """A voxel that stays through the frames is small all the same: frames are not depth."""
     from napari_medseq.inference.prediction import remove_small_objects
 
     m, seq = model(tmp_path / "m", FLAT, along="t", threshold=0.45), cine()

@@ -111,7 +111,7 @@ def value_at(seq: Any, lps: Sequence[float]) -> float:
     ras = np.array([-lps[0], -lps[1], lps[2], 1.0])
     ijk = np.linalg.solve(seq.affine, ras)[:3]
     index = np.rint(ijk).astype(int)
-    assert np.abs(ijk - index).max() < 1e-3, f"{lps} is no voxel centre: {ijk}"
+    assert np.abs(ijk - index).max() < 1e-3, f"{lps} is not a voxel centre: {ijk}"
     assert (index >= 0).all()
     return float(seq.volume_zyx()[index[2], index[1], index[0]])
 

@@ -54,7 +54,7 @@ def _save(path: Path, frames: list[bytes], pixels: np.ndarray, syntax: str, **mo
 
 @pytest.fixture
 def no_gdcm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GDCM is no dependency: it may not be what decodes."""
+    """GDCM is not a dependency: it may not be what decodes."""
     for name in ("gdcm", "_gdcm"):
         monkeypatch.setitem(sys.modules, name, None)
 

@@ -118,7 +118,7 @@ def one_file_lost(scan: Scanner) -> None:
 
 
 def philips_dynamic(scan: Scanner) -> None:
-    """Philips: instance numbers run over time first, slopes are no round numbers."""
+    """Philips: instance numbers run over time first, slopes are not round numbers."""
     for z in range(3):
         for t in range(4):
             scan.shot("epi", (0, 0, 4.0 * z), t, Modality="MR", TemporalPositionIdentifier=t + 1, RescaleSlope="1.27594",

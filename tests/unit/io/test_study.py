@@ -1,4 +1,4 @@
-"""Study folders: three layouts, dates from four places, labels beside images; and what is no study."""
+"""Study folders: three layouts, dates from four places, labels beside images; and what is not a study."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def test_full_rank_is_the_same_convolution_and_the_error_is_what_was_cut() -> No
     ("change", "reason"),
     [
         ({"network_def.ranks": {"nosuch.conv": 1}}, "no convolution 'nosuch"),
-        ({"network_def.ranks": {"encoder": 1}}, "no convolution that can be factorised"),
+        ({"network_def.ranks": {"encoder": 1}}, "not a convolution that can be factorised"),
         ({"network_def.ranks": {"encoder.0.conv": 99999}}, "rank 99999"),
         ({"network_def.network": {"_target_": "os.system", "command": "true"}}, "os.system"),
         ({"network_def.network": "$import os"}, "expression"),

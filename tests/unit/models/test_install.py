@@ -126,7 +126,7 @@ def test_archives_that_are_broken_or_too_large_are_refused(
     bad = tmp_path / "bad.zip"
     for content in (good[: len(good) // 2], b"nonsense", b""):
         bad.write_bytes(content)
-        with pytest.raises(ModelError, match="no whole zip file"):
+        with pytest.raises(ModelError, match="not a whole zip file"):
             install.add(bad)
     with zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr("configs/metadata.json", b" " * (4 << 20))
@@ -140,7 +140,7 @@ def test_archives_that_are_broken_or_too_large_are_refused(
     monkeypatch.setattr(install, "_MOST_BYTES", 10)
     with pytest.raises(ModelError, match="more files or bytes"):
         install.add(bad)
-    with pytest.raises(ModelError, match="no folder, no zip file"):
+    with pytest.raises(ModelError, match="neither a folder nor a zip file"):
         install.add(tmp_path / "nosuch")
     assert installed(root) == []
 
@@ -149,7 +149,7 @@ def test_unsafe_models_and_wrong_sums_are_not_installed(tmp_path: Path, root: Pa
     archive = zipped(write(tmp_path / "tiny"), tmp_path / "tiny.zip")
     with pytest.raises(ModelError, match=f"SHA-256 {digest(archive)}, not {'0' * 64}"):
         install.add(archive, sha256="0" * 64)
-    with pytest.raises(ModelError, match="is no SHA-256"):
+    with pytest.raises(ModelError, match="is not a SHA-256"):
         install.add(archive, sha256="abc")
     edit(tmp_path / "tiny", bundle.INFERENCE, {"inference": {"x": "$import os"}})
     with pytest.raises(ModelError, match="expression"):
@@ -262,7 +262,7 @@ def test_what_the_server_gives_must_be_what_was_meant(server: Server, root: Path
         (server.url, "1" * 64, "not 1111"),
         (server.url.replace("tiny", "nosuch"), "2" * 64, "404"),
         ("http://127.0.0.1:9/x.zip", "3" * 64, "could not be downloaded"),
-        ("ftp://127.0.0.1/x.zip", "4" * 64, "no folder, no zip file"),
+        ("ftp://127.0.0.1/x.zip", "4" * 64, "neither a folder nor a zip file"),
     ):
         with pytest.raises(MedseqError, match=reason):
             install.add(url, sha256=sha)
@@ -295,7 +295,7 @@ def test_nothing_of_a_download_stays(server: Server, root: Path) -> None:
     assert sorted(p.name for p in root.iterdir()) == ["tiny"]
     server.content = b"no zip file"
     server.drop_after = len(server.content)
-    with pytest.raises(ModelError, match="no whole zip file"):
+    with pytest.raises(ModelError, match="not a whole zip file"):
         install.add(server.url, sha256=hashlib.sha256(server.content).hexdigest(), name="other")
     assert sorted(p.name for p in root.iterdir()) == ["tiny"]
 

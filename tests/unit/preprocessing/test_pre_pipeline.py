@@ -84,9 +84,9 @@ def test_a_bad_file_says_what_is_wrong(tmp_path: Path, text: str, words: str) ->
 
 
 def test_missing_and_unwritable_files(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="is no file; name a YAML or JSON file"):
+    with pytest.raises(SettingsError, match="is not a file; name a YAML or JSON file"):
         ms.preprocess(image(), tmp_path / "none.yaml")
-    with pytest.raises(SettingsError, match="is no file; name a YAML or JSON file"):
+    with pytest.raises(SettingsError, match="is not a file; name a YAML or JSON file"):
         ms.preprocess(image(), "none.json")
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match="could not be written"):

@@ -1,4 +1,4 @@
-"""Visits without a mask, lesions that the field of view cuts, and what is no mask at all."""
+"""Visits without a mask, lesions that the field of view cuts, and what is not a mask at all."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_single_slice_has_no_edge_above_and_below() -> None:
     assert events(ms.track([seq, seq], dates=DAYS[:2]))[1, 1] == ("stable", "1")
 
 
-# -- what is no mask ---------------------------------------------------------------------------------------------------
+# -- what is not a mask ---------------------------------------------------------------------------------------------------
 def test_values_below_zero_are_no_lesion() -> None:
     whole = mask(A)
     marked = whole.replace(data=np.where(np.asarray(whole.data) > 0, 1, -1).astype(np.int16))

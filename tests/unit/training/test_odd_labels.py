@@ -39,7 +39,7 @@ def lesion(dtype: type = np.uint8) -> NDArray[np.generic]:
 
 
 def test_channels_along_the_fourth_axis(tmp_path: Path) -> None:
-    """As the Medical Segmentation Decathlon has brain tumours and prostates: they are no frames."""
+    """As the Medical Segmentation Decathlon has brain tumours and prostates: they are not frames."""
     one = image()
     both = np.stack([one.data, one.data + 100])
     times = np.arange(2, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""A case whose size is no multiple of the network's stride is padded in judging as an image is in use."""
+"""A case whose size is not a multiple of the network's stride is padded in judging as an image is in use."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ def test_monai_transforms_change_all_steps_alike_and_labels_with_them(name: str)
 
 
 def test_other_transforms_and_wrong_arguments_are_refused() -> None:
-    with pytest.raises(SettingsError, match="no transform for training"):
+    with pytest.raises(SettingsError, match="not a transform for training"):
         build({"_target_": "Lambda", "func": "print"})
     with pytest.raises(SettingsError, match="RandFlip cannot be made"):
         build({"_target_": "RandFlip", "nosuch": 1})

@@ -195,7 +195,7 @@ def test_config_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("name: [")
     with pytest.raises(SettingsError, match=r"bad\.yaml cannot be read"):
         read_config(tmp_path / "bad.yaml")
-    with pytest.raises(SettingsError, match="is no file"):
+    with pytest.raises(SettingsError, match="is not a file"):
         read_config(tmp_path / "missing.yaml")
 
 

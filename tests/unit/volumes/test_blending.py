@@ -88,7 +88,7 @@ def test_where_nothing_can_be_told_nothing_is_changed() -> None:
     everywhere = np.ones(flat.shape, bool)
     assert match_intensities(flat, flat * 5, everywhere) == (1.0, 0.0)
     assert match_intensities(TISSUE, TISSUE, np.zeros(TISSUE.shape, bool)) == (1.0, 0.0)
-    # turned round: bright is dark in the other; a window is no negative
+    # turned round: bright is dark in the other; a window is not a negative
     assert match_intensities(TISSUE, -TISSUE, np.ones(TISSUE.shape, bool)) == (1.0, 0.0)
 
 

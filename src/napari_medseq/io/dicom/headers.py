@@ -121,12 +121,12 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
             f"{path}: cannot be read ({error.strerror or error}); check that it is there and allowed."
         ) from error
     except EOFError as error:
-        raise ReadError(f"{path}: this is no DICOM file, or it is cut before its pixels.") from error
+        raise ReadError(f"{path}: this is not a DICOM file, or it is cut before its pixels.") from error
     except Exception as error:  # for damaged bytes a parser may raise any error; all of them mean the same
         raise ReadError(f"{path}: the DICOM header is damaged ({type(error).__name__}); export it again.") from error
     ds = header.ds
     if len(ds) == 0 or ("SOPClassUID" not in ds and "Rows" not in ds and "DirectoryRecordSequence" not in ds):
-        raise ReadError(f"{path}: this is no DICOM file (no SOP class and no image size in it).")
+        raise ReadError(f"{path}: this is not a DICOM file (no SOP class and no image size in it).")
     return header
 
 

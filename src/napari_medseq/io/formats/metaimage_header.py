@@ -104,7 +104,7 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
         line = block[at : end if end >= 0 else len(block)].decode("latin-1")
         key, equals, value = line.partition("=")
         if line.strip() and not equals:
-            raise ReadError(f"{path}: this is no MetaImage header, or it has no end; export it again.")
+            raise ReadError(f"{path}: this is not a MetaImage header, or it has no end; export it again.")
         if equals:
             fields[key.strip().lower()] = value.strip()
         if end < 0:

@@ -80,7 +80,7 @@ def read_header(path: str | Path) -> Header:
     Raises
     ------
     ReadError
-        If the file is no NIfTI, or its size or type cannot be true.
+        If the file is not a NIfTI, or its size or type cannot be true.
     """
     path, data_path = _pair(Path(path))
     raw = nifti_header.parse(head(path, nifti_header.SIZE), path)
@@ -90,7 +90,7 @@ def read_header(path: str | Path) -> Header:
             f"{path}: voxel type {raw.datatype} is not supported; convert it to a whole-number or float type."
         )
     if len(shape) < 2 or any(n < 1 for n in shape):
-        raise ReadError(f"{path}: the header says its size is {shape}, which is no image; export the file again.")
+        raise ReadError(f"{path}: the header says its size is {shape}, which is not an image; export the file again.")
     notes: list[str] = []
     single = path == data_path
     offset = float(raw.offset)
@@ -142,7 +142,7 @@ def _affine(raw: RawHeader, shape: tuple[int, ...], notes: list[str]) -> tuple[A
         try:
             qform = _usable(raw.qform(pixdim), "qform", notes)
         except ValueError as error:
-            notes.append(f"The qform is no rotation ({error}); it is not used.")
+            notes.append(f"The qform is not a rotation ({error}); it is not used.")
     if sform is not None:
         if qform is not None and np.abs(_corners(sform, shape) - _corners(qform, shape)).max() > 0.1 * pixdim.min():
             notes.append("sform and qform place the image differently; the sform is used.")
@@ -317,7 +317,7 @@ def _facts(header: Header, notes: list[str]) -> dict[str, Any]:
         try:
             acquired = datetime.fromisoformat(stamp)
         except ValueError:
-            notes.append("AcquisitionDateTime in the JSON beside the file is no date; it is not used.")
+            notes.append("AcquisitionDateTime in the JSON beside the file is not a date; it is not used.")
     meta = {
         "source": str(header.path),
         "dtype": str(header.dtype.newbyteorder("=")) if not header.dtype.fields else "rgb",

@@ -88,7 +88,7 @@ class RawHeader:
         Raises
         ------
         ValueError
-            If the quaternion is no rotation.
+            If the quaternion is not a rotation.
         """
         b, c, d = self.quaternion
         squared = 1.0 - (b * b + c * c + d * d)

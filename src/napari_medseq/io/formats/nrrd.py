@@ -164,7 +164,7 @@ def frame_times(header: Header, k: int, notes: list[str]) -> NDArray[np.float64]
                 return np.asarray((values - values[0]) * scale, dtype=np.float64)
         except ValueError:
             pass
-        notes.append("The index values of the sequence are no numbers; frames are counted 1 s apart.")
+        notes.append("The index values of the sequence are not numbers; frames are counted 1 s apart.")
         return np.arange(count, dtype=np.float64)
     step = time_step(header.fields, k)
     if step is None or not np.isfinite(step) or step <= 0:

@@ -91,7 +91,7 @@ def read_header(path: str | Path) -> Header:
     Raises
     ------
     ReadError
-        If it is no NRRD, or a field is missing or cannot be true.
+        If it is not an NRRD, or a field is missing or cannot be true.
     """
     path = Path(path)
     lines, end = _text_of(path)
@@ -139,7 +139,7 @@ def _data_file(path: Path, fields: Mapping[str, str], end: int, byte_count: int 
     try:
         skip = int(fields.get("byte skip", fields.get("byteskip", "0")) or 0)
     except ValueError as error:
-        raise ReadError(f"{path}: 'byte skip' is no number; save it as one .nrrd file.") from error
+        raise ReadError(f"{path}: 'byte skip' is not a number; save it as one .nrrd file.") from error
     if name is None:
         return path, max(path.stat().st_size - byte_count, end) if skip == -1 and byte_count else end + max(skip, 0)
     if name.upper().startswith("LIST") or "%" in name:

@@ -42,7 +42,7 @@ _OWN: dict[str, Callable[..., Assessment]] = {
 
 def _usable(_: str, offered: object) -> Callable[..., Assessment]:
     if not callable(offered):
-        raise ValueError("it is no function")
+        raise ValueError("it is not a function")
     return offered
 
 

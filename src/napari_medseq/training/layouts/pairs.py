@@ -146,7 +146,7 @@ def _class_names(facts: Mapping[str, object]) -> dict[int, str]:
 
 
 def _modalities(names: Mapping[int, str]) -> dict[str, str]:
-    """DICOM codes of the channels whose names say them; the T1 of "CT1" or "contrast1" is no weighting of MR."""
+    """DICOM codes of the channels whose names say them; the T1 of "CT1" or "contrast1" is not a weighting of MR."""
     codes = {"ct": "CT", "pet": "PT", "pt": "PT"}
     mr = re.compile(r"mri?\b|(?<![a-z])(?:ce|gd|[rmw])?t[12]|flair|adc|dwi", re.IGNORECASE)
     return {n: code for n in names.values() if (code := codes.get(n.lower())) is not None} | {

@@ -34,7 +34,7 @@ def _by_pattern(case: str, pattern: str) -> str:
     try:
         match = re.search(pattern, case)
     except re.error as error:
-        raise SettingsError(f"patient = {pattern!r} is no regular expression: {error}.") from None
+        raise SettingsError(f"patient = {pattern!r} is not a regular expression: {error}.") from None
     found = None if match is None else match[1] if match.groups() else match[0]
     if not found:
         raise SettingsError(f"patient = {pattern!r} fits not {case!r}; it must find the patient in every case's name.")

@@ -13,7 +13,7 @@ from napari_medseq.models.tabular import is_missing
 from napari_medseq.training.layouts.entries import Entry, Layout, some
 from napari_medseq.training.layouts.folders import part_of
 
-#: columns that are no channel, whether large or small letters write them
+#: columns that are not channels, whether large or small letters write them
 _RESERVED = ("patient", "visit", "labels", "label", "class", "split", "case")
 _MOST_ANSWERS = 20  # more different words are numbers or names rather than classes
 _UNKNOWN = ("unknown", "unclear", "tbd")  # beside what every table calls missing
