@@ -31,7 +31,7 @@ class SettingFacts:
     Attributes
     ----------
     name, title : str
-        As in files, and as people read it.
+        The name in files, and the title that people read.
     unit : str
         Empty where it has none.
     description : str

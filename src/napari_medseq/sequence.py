@@ -333,7 +333,7 @@ def check_same_grid(
     Raises
     ------
     GeometryError
-        Naming both, their grids, and the way out.
+        If a grid differs; the message names both images, their grids, and the way out.
     """
     for other in others:
         same_space = first.same_grid(other, tolerance_mm)

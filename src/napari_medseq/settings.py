@@ -99,14 +99,14 @@ def checked(
     values : model, mapping or None
         None: all defaults.
     where : str
-        What the settings are of, for the message; default the model's name.
+        What the settings belong to, for the message; by default the name of their class.
     error : type of MedseqError
-        What is raised; `ModelError` for what a bundle says.
+        The error that is raised; `ModelError` for the settings of a bundle.
 
     Raises
     ------
     SettingsError
-        Naming each field, what is wrong with it, and what is allowed.
+        If a field is not valid; the message names each, what is wrong with it, and what is allowed.
     """
     if isinstance(values, model):
         return values

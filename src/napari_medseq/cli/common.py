@@ -197,7 +197,7 @@ def distinct(outs: Sequence[str | None]) -> None:
     Raises
     ------
     SettingsError
-        Naming the file.
+        If two results would be written to one file; the message names it.
     """
     named = [str(Path(out).absolute()).casefold() for out in outs if out]
     twice = next((out for out in outs if out and named.count(str(Path(out).absolute()).casefold()) > 1), None)

@@ -40,7 +40,7 @@ def class_scores(
     truths : sequence of int
         Index of each exam's class.
     patients : sequence of str
-        Whose each exam is.
+        The patient of each exam.
     classes : sequence of str
         Names.
     level : float

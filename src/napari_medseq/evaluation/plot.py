@@ -23,7 +23,7 @@ def figure(table: pd.DataFrame, volumes: BlandAltman | None) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        As `Evaluation.table`.
+        A table like `Evaluation.table`.
     volumes : BlandAltman or None
         Agreement of the volumes; None if there are too few cases.
     """

@@ -30,9 +30,10 @@ class Doubt(Settings):
     step_mm : (float, float) or None
         The least and the greatest distance of slices; None: any.
     low, high : (float, float) or None
-        Between which the 1st and the 99th percentile of the values lie, for models whose values have units or a fixed scale; None: any.
+        The range in which the 1st and the 99th percentile of the values lie, for models whose values have units or a fixed scale; None:
+        any.
     always_there : bool
-        What is segmented is in every image of the model's kind: an answer without it is doubted.
+        Whether every image of the model's kind shows what is segmented, so that an answer without it is doubted.
     """
 
     above: float | None = Field(None, gt=0)

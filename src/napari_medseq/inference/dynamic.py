@@ -43,7 +43,7 @@ def segment_frames(
     images : ImageSequence, or mapping of channel to ImageSequence
         A channel without time is the same in each frame.
     series : ImageSequence
-        From `series_of`.
+        What `series_of` returned.
     segment_frame : callable
     options : SegmentOptions
         Options for the whole series; the region may name frames.

@@ -38,7 +38,7 @@ def check_together(models: Sequence[Model]) -> None:
     Raises
     ------
     ModelError
-        Naming what differs from the first.
+        If a model differs from the first; the message says in what.
     """
     for other in models[1:]:
         first, mine, own = models[0], _facts(models[0]), _facts(other)

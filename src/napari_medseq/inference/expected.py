@@ -36,7 +36,7 @@ def expected_bytes(channels: Sequence[ImageSequence], model: Model) -> int:
     channels : sequence of ImageSequence
         One per input channel; may be lazy.
     model : Model
-        For segmentation.
+        A segmentation model.
     """
     if isinstance(model.network, SlabUNet) and model.inference.get("kind") == "slab":
         return _of_slabs(channels, model.network, SlabSettings.model_validate(model.inference))

@@ -48,7 +48,7 @@ class Done:
     labels : Path
         The label file.
     volumes_ml : dict of str to float
-        By class name; empty where it was kept or failed.
+        Volume of each class, by its name; empty where the case was kept or failed.
     seconds : float
     error : str
     """

@@ -85,7 +85,7 @@ class SegmentOptions:
         Raises
         ------
         MedseqError
-            Naming what is wrong.
+            If an option is unknown, or the model cannot do what it asks for.
         """
         unknown = set(self.outputs) - set(OUTPUTS)
         if unknown:
@@ -140,7 +140,7 @@ def network_of(model: Model, kind: type[Network], *, refusal: str) -> Network:
     Raises
     ------
     ModelError
-        With the model's name and `refusal` if it is not.
+        If it is not; the message is the model's name and `refusal`.
     """
     if not isinstance(model.network, kind):
         raise ModelError(f"{model.info.name} {refusal}")

@@ -25,7 +25,7 @@ class Planes:
     ----------
     image : ImageSequence
     axis : str
-        Along which the planes follow each other.
+        The axis along which the planes follow each other.
     plane : tuple of str
         The axes of a plane, rows first.
     across : tuple of str

@@ -19,9 +19,9 @@ def postprocess(
     ----------
     labels : ndarray of uint8, shape (step, row, column)
     spacing_mm : sequence of float
-        Along these axes. A step that is not a distance (a frame) is infinitely far from the next.
+        Spacing along these axes. A step that is not a distance (a frame) is infinitely far from the next.
     settings : InferenceSettings
-        Settings, of which ``closing_mm``, ``fill_holes`` and ``keep_largest`` are applied in this order.
+        The settings ``closing_mm``, ``fill_holes`` and ``keep_largest`` are applied, in this order.
     """
     from napari_medseq.masks import closing, fill_holes, keep_largest
 

@@ -155,7 +155,7 @@ class Carrier:
     labels : ndarray, (*across, step, row, column)
         What is painted.
     network : Carry
-        As `prompt_passes.ready` makes it.
+        The network as `prompt_passes.ready` returns it.
     settings : PromptSettings
     device : torch.device
     chunk : int or None

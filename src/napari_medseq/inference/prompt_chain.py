@@ -41,7 +41,7 @@ def is_long(logits: Tensor, painted: Tensor, annotated: Tensor, gap: float) -> b
     painted : Tensor of bool, (step, row, column)
     annotated : Tensor of bool, (step,)
     gap : float
-        From step to step in window pixels.
+        Distance from step to step in window pixels.
     """
     return steps_beyond(connected(logits, painted, annotated), annotated) * gap > _LONG * _radius(painted)
 
@@ -57,7 +57,7 @@ def steps_of_a_round(painted: Tensor, gap: float, reach: float) -> int:
     ----------
     painted : Tensor of bool, (step, row, column)
     gap : float
-        From step to step in window pixels.
+        Distance from step to step in window pixels.
     reach : float
     """
     return max(1, round(reach * _radius(painted) / gap))

@@ -38,7 +38,7 @@ def beyond_even_ends(painted: Tensor, annotated: Tensor, gap: float) -> Tensor:
         What is painted, in the window.
     annotated : Tensor of bool, (step,)
     gap : float
-        From step to step in window pixels; 0 for frames and visits, which have no ends in space.
+        Distance from step to step in window pixels; 0 for frames and visits, which have no ends in space.
     """
     fall = torch.zeros(len(annotated))
     area = painted.flatten(1).sum(1).cpu().numpy()

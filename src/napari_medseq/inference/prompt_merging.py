@@ -160,7 +160,7 @@ def expected_wrong(logits: Tensor, at_first: Tensor) -> Tensor:
     Parameters
     ----------
     logits, at_first : Tensor, (step, row, column)
-        That are given, and that the network said at first.
+        The logits that are returned, and those of the network's first pass.
     """
     first = torch.sigmoid(at_first)
     wrong = torch.minimum(first, 1 - first)

@@ -42,7 +42,7 @@ def shape_weight(logits: Tensor, distance: Tensor, painted: Tensor, gain: float)
         Signed distance of the shape interpolated from the other steps, in pixels.
     painted : Tensor of bool, (hidden step, row, column)
     gain : float
-        Dice that must be gained over the network alone.
+        The gain in Dice over the network alone that is needed.
     """
     truth = painted.numpy()
     scores = [Overlap.of((with_shape(logits, distance, w) > 0).numpy(), truth).dice for w in (0.0, *WEIGHTS)]

@@ -51,7 +51,7 @@ class PromptSettings(Settings):
     horizon_frames : float
         The steps of it where steps are frames or visits: how long ago an object was painted does not say where it ends.
     connected : bool
-        Drop what is connected to no painted voxel, where the steps are slices of a volume.
+        Drop components that touch no painted voxel, where the steps are slices of a volume.
     even_ends : bool
         Let an object that is painted evenly end about half a gap beyond; see `prompt_ends`.
     rounds : int
@@ -154,7 +154,7 @@ def window_around(
     Parameters
     ----------
     painted : ndarray of bool, (row, column)
-        Where it is painted on some step; somewhere at least.
+        The pixels that are painted on some step; at least one.
     annotated : ndarray of int
         The annotated steps.
     spacing : (float, float, float)

@@ -29,7 +29,7 @@ class PromptedObject:
     steps : ndarray of int
         The annotated steps, in order: those where it is painted, and those that are said to be complete.
     painted : ndarray of bool, (row, column)
-        Where it is painted on some step.
+        The pixels that are painted on some step.
     """
 
     value: int
@@ -116,12 +116,12 @@ def _complete(annotated: Annotated | None, planes: Planes) -> tuple[list[int], d
 
 
 def checked_steps(steps: Sequence[int | np.integer], planes: Planes, name: str) -> list[int]:
-    """Steps as ints that are there.
+    """Steps as ints, each of which the image has.
 
     Raises
     ------
     MedseqError
-        Naming those that are not.
+        If the image has no such step; the message names them.
     """
     numbers = list(steps)
     bad = [

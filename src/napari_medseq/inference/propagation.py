@@ -38,7 +38,7 @@ class Propagation(Segmentation):
     Attributes
     ----------
     axis : str
-        Along which the objects were carried.
+        The axis along which the objects were carried.
     doubt : ndarray of float32, (step,)
         Expected wrong pixels of a step, as a share of the object's largest painted area: the sum of ``min(p, 1 − p)`` over the
         pixels of its window, which is what thresholding a calibrated probability at one half gets wrong; and where the network's

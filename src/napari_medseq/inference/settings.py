@@ -66,7 +66,7 @@ class InferenceSettings(BundleSettings):
     trimmed : bool or "planes"
         Borders of one value alone are left out first, so that padding changes nothing. "planes": rows and columns alone, not slices.
     doubt : Doubt or None
-        From where on an answer is doubted; None: never.
+        The limits beyond which an answer is doubted; None: never.
     """
 
     along: Literal["slices", "z", "t", "visit"] = "slices"
@@ -91,6 +91,6 @@ def inference_settings(values: Mapping[str, object], name: str) -> InferenceSett
     Raises
     ------
     ModelError
-        Naming what is wrong.
+        If a setting is unknown or out of range.
     """
     return checked(InferenceSettings, values, where=f"The inference settings of {name}", error=ModelError)

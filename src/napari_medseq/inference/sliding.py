@@ -49,7 +49,7 @@ def window_settings(values: Mapping[str, object], name: str) -> WindowSettings:
     Raises
     ------
     ModelError
-        Naming what is wrong.
+        If a setting is unknown or out of range.
     """
     settings = checked(WindowSettings, values, where=f"The inference settings of {name}", error=ModelError)
     if len(settings.window) != settings.dimensions or min(settings.window) < 1:

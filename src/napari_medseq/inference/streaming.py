@@ -76,7 +76,7 @@ class SegmentationStream:
     Parameters
     ----------
     network : RecurrentUNet
-        In evaluation mode.
+        A network in evaluation mode.
     reset : bool
         Forget the state before every step: the ablation that shows what the sequence is worth.
     finish : callable

@@ -33,7 +33,8 @@ class Upright:
     image : ImageSequence
         As it was given.
     turn : Reorientation
-        To the package's orientation; none for a picture, where the orientation is unknown, or for what a reader left in its file.
+        The turn to the package's orientation; none for a picture, an unknown orientation, or an image that a reader left as it is in its
+        file.
     box : dict of str to (int, int)
         The part of the turned image that is looked at, for each axis of space.
     """

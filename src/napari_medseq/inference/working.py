@@ -128,7 +128,7 @@ class WorkingGrid:
     Attributes
     ----------
     image : ImageSequence
-        On whose grid answers are given.
+        The image on whose grid answers are given.
     seen : ImageSequence
         The part of it that the working volume shows.
     working, affine, size

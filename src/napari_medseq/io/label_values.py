@@ -91,7 +91,7 @@ def labels_or_image(
     axes : sequence of str
         Its axes; a ``t`` that is an axis of classes goes.
     where : path
-        For messages.
+        The file that messages name.
     labels_asked : bool
         Whether the caller said that it is labels (``kind="labels"``), rather than its name or header.
     notes : list of str

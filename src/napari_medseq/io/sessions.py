@@ -28,7 +28,7 @@ class Sessions:
     Attributes
     ----------
     dates : dict of str to date
-        By visit, in lower case.
+        The date of each visit; names of visits are in lower case.
     order : list of str
         Visits in the order of the table's rows.
     notes : list of str

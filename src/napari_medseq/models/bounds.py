@@ -27,7 +27,7 @@ def bound_for(stored: int) -> int:
 
 @contextmanager
 def bounded(weights: int = MOST_WEIGHTS, layers: int = MOST_LAYERS) -> Iterator[None]:
-    """Within it this thread builds no network of more weights or layers than these.
+    """A context in which this thread cannot build a network of more weights or layers than these.
 
     torch asks the system for a tensor's memory when it is made, and touches it when it is filled, which is after the tensor was
     entered in its layer; there it is counted.
@@ -35,7 +35,7 @@ def bounded(weights: int = MOST_WEIGHTS, layers: int = MOST_LAYERS) -> Iterator[
     Raises
     ------
     ModelError
-        From within, as soon as there are more.
+        Raised inside the context as soon as there are more.
     """
     thread = threading.get_ident()
     seen = {"weights": 0, "layers": 0}

@@ -69,7 +69,7 @@ def refuse_expressions(value: object, where: str, *, target: bool = True) -> Non
     Raises
     ------
     ModelError
-        Naming the place.
+        If there is one; the message names its place.
     """
     if isinstance(value, str):
         if value[:1] in ("$", "@", "%"):
@@ -178,7 +178,7 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     Raises
     ------
     ModelError
-        Naming the first tensors that hold any.
+        If there is one; the message names the first such tensors.
     """
     bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
     if bad:

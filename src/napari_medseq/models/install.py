@@ -158,7 +158,7 @@ def verify(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
     Raises
     ------
     ModelError
-        Naming the files that changed, are missing or are new, or why it does not load.
+        If files changed, are missing or are new (the message names them), or the model does not load.
     """
     folder = find(name_or_folder)
     if (folder / bundle.RECORD).is_file():

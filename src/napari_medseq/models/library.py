@@ -195,7 +195,7 @@ def loaded(model: ModelLike) -> Model:
     Raises
     ------
     ModelError
-        As `load_model`, and if `model` is none of these.
+        As `load_model` does, and if `model` is something else.
     """
     if isinstance(model, Model):
         return model

@@ -159,7 +159,7 @@ class SequenceMixer(nn.Module):
         projected : list of Tensor
             ``ahead_cell.from_input`` of these steps and of the (at most `ahead`) steps after the last of them, in order.
         gaps : list of Tensor, shape (batch,), optional
-            Between these steps: one fewer than they are.
+            The gaps between these steps, one fewer than there are steps.
         count : int
         """
         assert self.ahead_cell is not None

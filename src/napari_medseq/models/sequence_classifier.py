@@ -83,7 +83,7 @@ class SequenceClassifier(SequenceNetwork):
     tabular : int
         Values per exam from a table, fused with the images by a `TabularBranch`.
     modalities : int
-        Into so many equal groups `in_channels` falls; any may be missing: NaN throughout.
+        Number of equal groups into which `in_channels` falls; any group may be missing (NaN throughout).
     fusion : {"channels", "attention"}
         Modalities enter one encoder as channels, a missing one as zeros; or each its own encoder, weighed by attention.
     modality_dropout : float

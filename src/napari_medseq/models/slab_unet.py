@@ -100,7 +100,7 @@ class SlabUNet(Stepwise):
     widths : sequence of int
         Channels of each level, the finest first.
     strides : sequence of (step, row, column)
-        By which each level but the first is smaller than the one before.
+        The factors by which each level after the first is smaller than the one before.
     kernel : {1, 3}
         Steps that a convolution reaches over; 1: the network sees other steps by its recurrence alone.
     norm : {"instance", "batch"}

@@ -146,7 +146,7 @@ def parse(steps: Steps, *, modality: str | None = None) -> list[Step]:
     Raises
     ------
     SettingsError
-        Naming the step, the setting and what it may be.
+        If a step or setting is unknown; the message names it and what it may be.
     """
     if isinstance(steps, os.PathLike) or (isinstance(steps, str) and steps.endswith((".yaml", ".yml", ".json"))):
         return load(steps, modality=modality)

@@ -158,7 +158,7 @@ def is_whole(events: Sequence[str]) -> bool:
     Parameters
     ----------
     events : sequence of str
-        Of all its rows, in order of visit.
+        The events of all its rows, in order of visit.
     """
     later = list(events[1:])
     return "complex" not in later and later.count("merged") == later.count("split")

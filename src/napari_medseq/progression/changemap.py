@@ -42,7 +42,7 @@ def mark_changes(
     before, after : ndarray of int
         Identity of the lesion at each voxel, 0 where there is none.
     flows : set of (int, int)
-        Which earlier lesion goes on in which later one.
+        Pairs of an earlier lesion and the later one in which it continues.
     seen : ndarray of bool, optional
         Where the earlier visit's field of view reaches; by default everywhere.
 

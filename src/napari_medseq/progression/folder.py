@@ -233,7 +233,7 @@ def _refuse_to_overwrite(path: Path, names: list[str]) -> None:
     Raises
     ------
     WriteError
-        Naming the first such file.
+        If there is such a file; the message names the first one.
     """
     if any((path / name).exists() for name in (RECORD, FAILED, PREVIOUS, "lesions.csv", "summary.csv")):
         return

@@ -63,13 +63,13 @@ class Correction:
     Attributes
     ----------
     text : str
-        In words, with the names that lesions had then.
+        The correction in words, with the names that lesions had then.
     verb : str
     places : tuple of Place
         Positions of the lesions that it names: child and parent of a link, all those merged or excluded. Empty for one
         that was saved by an earlier version, which kept words alone.
     parts : int, list of points or None
-        Into what a lesion is split.
+        The parts into which a lesion is split: their number, or a point in each.
     """
 
     text: str

@@ -56,7 +56,7 @@ class AutoResult:
     patients : tuple of str
         The patients whose cases the network learned from.
     scores : dict of str to dict of str to float
-        For each patient that judged the network: class name to Dice.
+        Dice of each class, by its name, for each patient on whom the network was validated.
     """
 
     folder: Path

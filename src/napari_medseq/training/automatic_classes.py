@@ -47,10 +47,10 @@ class ClassResult:
     folder : Path
         The bundle; with folds the folder that holds theirs.
     model : Model
-        With folds that of the first.
+        The model; with folds the first one.
     plan : ClassPlan
     curve : DataFrame
-        With folds also with a column fold.
+        The training curve; with folds it has a column fold.
     patients : tuple of str
         Those that were learned from.
     seen : int

@@ -27,7 +27,7 @@ class AutoConfig(Settings):
     minutes : float
         Time for everything: reading, training and judging.
     name, description, licence : str
-        For the bundle; the name is that of `out` otherwise.
+        What the bundle says of itself; without a name it is called like the folder `out`.
     plan : str or None
         A plan to follow, as a YAML file.
     settings : dict

@@ -109,12 +109,12 @@ def random_states(device: torch.device) -> list[Tensor]:
 
 
 def restore_random(states: Sequence[Tensor], device: torch.device) -> None:
-    """Let torch's global random generators go on from the states of `random_states`.
+    """Set torch's global random generators to the states of `random_states`.
 
     Parameters
     ----------
     states : sequence of Tensor
-        Of a run on another kind of device: that of the CPU alone is used.
+        The states; of those of a run on another kind of device the CPU's alone is used.
     device : torch.device
     """
     torch.set_rng_state(states[0].cpu())

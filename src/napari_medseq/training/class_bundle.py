@@ -26,7 +26,7 @@ class Learned:
     plan : ClassPlan
     weights : mapping of str to Tensor
     patients : tuple of str
-        That it learned from.
+        The patients that it learned from.
     exams : dict of str to int
         Class → exams of it that it learned from.
     judged : DataFrame

@@ -139,7 +139,7 @@ def read_config(config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str]
     Raises
     ------
     SettingsError
-        Naming each field that cannot be used.
+        If a field cannot be used; the message names each.
     """
     if isinstance(config, TrainConfig | Mapping):
         return checked(TrainConfig, config, where="the training config")

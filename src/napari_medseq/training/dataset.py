@@ -220,7 +220,7 @@ def balanced_weights(cases: Sequence[Case], classes: int) -> Tensor:
     ----------
     cases : sequence of Case
     classes : int
-        With background.
+        Number of classes, the background included.
 
     Returns
     -------

@@ -37,7 +37,7 @@ class Survey:
     channels : tuple of str
         Names, in the order of the table; the colours where a picture has them.
     modality : str or None
-        That of all.
+        The modality that all exams share.
     shapes : list of ExamShape
     """
 
@@ -50,7 +50,7 @@ class Survey:
 def survey(
     decoded: Decoded, progress: Progress | None = None, cancelled: Cancelled | None = None, late: Late | None = None
 ) -> Survey:
-    """Measure some exams: what is foreground is what counts.
+    """Measure the foreground of some exams.
 
     Raises
     ------

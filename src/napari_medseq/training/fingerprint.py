@@ -61,7 +61,7 @@ class Fingerprint(Settings):
     Attributes
     ----------
     cases, patients : int
-        That there are.
+        How many there are.
     measured : int
         Cases that there was time to measure.
     frames : bool
@@ -81,7 +81,7 @@ class Fingerprint(Settings):
     off_middle_mm : (float, float, float)
         The same of the centre of what is labelled, in 90 % of the cases.
     one_piece : bool
-        Whether what is labelled with a class is one connected piece in nearly every case: hardly a voxel lies apart.
+        Whether the voxels of each class are one connected piece in nearly every case, but for a few voxels.
     one_sided : (bool, bool, bool)
         Whether two classes always lie on the same sides of each other along (x, y, z), or a class on one side of the image's middle:
         what is mirrored then is called wrong.

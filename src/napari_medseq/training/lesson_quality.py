@@ -179,9 +179,9 @@ def why_it_ended(
     result : TrainingResult
         Result of `teach`.
     settings : TeachSettings or mapping
-        With which it was called.
+        The settings that it was called with.
     pace : Pace, optional
-        Made before it was called.
+        A pace that was made before the call.
     """
     s = checked(TeachSettings, settings)
     iterations_done = int(result.curve["iteration"].iloc[-1]) if len(result.curve) else 0

@@ -109,7 +109,7 @@ def voxel_loss(
         Class per voxel, -1 where unlabelled.
     settings : LossSettings, optional
     weights : Tensor, shape (class,), optional
-        In the voxel term.
+        Weights of the classes in the voxel term.
     smooth : float
         Added to numerator and denominator of the region term, so that a batch without the class has a defined loss.
     classes : sequence of int, optional

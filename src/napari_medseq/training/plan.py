@@ -59,7 +59,7 @@ class Plan(PlanFile):
     Attributes
     ----------
     axis : {"z", "y", "x", "t"}
-        Along which the steps run.
+        The axis along which the steps run.
     spacing_mm : tuple of (float or None)
         Working spacing of step, row, column; None: each image's own.
     window : (int, int, int)
@@ -129,11 +129,11 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
     ----------
     facts : Fingerprint
     seconds : float
-        For training.
+        Time for training.
     bfloat16 : bool, optional
         Whether it pays; measured when None.
     cores : int
-        That compute together.
+        Number of cores that compute together.
     """
     low = bfloat16_pays() if bfloat16 is None else bfloat16
     axis, why_axis = _axis(facts)

@@ -39,7 +39,7 @@ class Lesson:
     annotated : ndarray of int
         Steps of the window that are complete.
     gap : float
-        From step to step in window pixels; 0 between frames.
+        Distance from step to step in window pixels; 0 between frames.
     """
 
     image: Tensor
@@ -99,7 +99,7 @@ def draw_tasks(
     Parameters
     ----------
     lesson : Lesson
-        With two filled steps at least.
+        A lesson with at least two filled steps.
     count : int
     horizon : (float, float)
         See `PromptedSequence.of`.

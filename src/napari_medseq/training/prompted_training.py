@@ -73,7 +73,7 @@ class PromptedBatch:
     Attributes
     ----------
     sequence : PromptedSequence
-        With what is painted.
+        The sequences with their painted steps.
     truth : Tensor of bool, (batch, step, y, x)
     real : Tensor of bool, (batch, step)
         False beyond the ends of an image.
@@ -177,7 +177,7 @@ def fit_prompted(
     settings : PromptTrainSettings
     folder : Path
     device : torch.device
-        On which the cases lie.
+        The device that holds the cases.
     progress, cancelled : callable, optional
         Looked at once per iteration.
 

@@ -36,7 +36,7 @@ class PlacedWindow:
     matrix : ndarray of float32, (2, 2)
         Window pixels (y, x) to native pixels.
     gap : float
-        From step to step in window pixels; 0: not told.
+        Distance from step to step in window pixels; 0: unknown to the network.
     """
 
     case: PromptedCase
@@ -172,7 +172,7 @@ def cut_windows(places: Sequence[PlacedWindow], side: int, shift: Tensor) -> tup
     places : sequence of PlacedWindow
     side : int
     shift : Tensor, (batch, step, 2, y, x)
-        By how many window pixels along (y, x) each pixel is bent.
+        Displacement of each pixel along (y, x), in window pixels.
     """
     device = shift.device
     line = torch.arange(side, device=device) - (side - 1) / 2

@@ -54,7 +54,7 @@ class SlabLoop:
     bfloat16 : bool
     seed : int
     device : str
-        On which the network learns; windows are made on the CPU.
+        The device on which the network learns; windows are made on the CPU.
     """
 
     seconds: float

@@ -112,7 +112,7 @@ class SlabWindows:
     ----------
     cases : sequence of SlabCase
     classes : int
-        With background.
+        Number of classes, the background included.
     size : (step, row, column)
     spacing : (float, float, float)
         In mm, so that turns are turns.

@@ -65,7 +65,7 @@ def whole(network: SequenceNetwork, case: Case, image: Tensor | None = None) -> 
     network : SequenceNetwork
     case : Case
     image : Tensor, optional
-        To look at instead of the case's own.
+        An image that replaces the case's own.
     """
     image = case.image.float() if image is None else image
     where = next(network.parameters()).device

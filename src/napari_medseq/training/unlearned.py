@@ -1,4 +1,4 @@
-"""A doubt where a classifier of exams learned nothing: the loss of its training hardly fell below that of an answer that knows no image."""
+"""A warning where a classifier of exams learned nothing: its loss hardly fell below that of an answer given without the image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def warn_if_unlearned(losses: Sequence[float], reference: float, advice: str) ->
     Parameters
     ----------
     losses : sequence of float
-        Of each iteration.
+        The loss of each iteration.
     reference : float
         See `loss_of_shares`.
     advice : str

@@ -73,7 +73,7 @@ def colour_by(
     ----------
     viewer : ViewerModel
     meaning : {"identity", "change", "response"}
-        With "response", all lesions of a visit get the colour of that visit's category.
+        What colours mean. With "response", all lesions of a visit get the colour of that visit's category.
     study : str, optional
         The study whose lesions are meant, if there are results of several patients.
     rule : str

@@ -92,7 +92,7 @@ def side_by_side(
     visits : sequence of int, optional
         Two to six ordinals, from 0; by default all visits, or the first and the last five if there are more than six.
     study : str, optional
-        By default the patient in front.
+        The patient; by default the one in front.
     exams : sequence of sequence of Layer, optional
         The layers of each exam, instead of visits of a study; for example two dynamic series that were opened by
         themselves.

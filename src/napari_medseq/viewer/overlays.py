@@ -48,7 +48,7 @@ def overlay(
         Ordinals of visits of the study, from 0; the overlay has the grid of the later one.
     mode : {"blink", "fade", "checkerboard", "curtain", "difference"}
     study : str, optional
-        By default the patient in front.
+        The patient; by default the one in front.
 
     Raises
     ------

@@ -53,7 +53,7 @@ class Pane:
     viewer : ViewerModel
     plan : PanePlan
     twins : dict of Layer to Twin
-        By the viewer's own layer.
+        The pane's copy of each layer of the viewer.
     """
 
     def __init__(self, plan: PanePlan) -> None:

@@ -62,7 +62,7 @@ class KeptLayer:
     Attributes
     ----------
     facts : dict
-        For the session's JSON.
+        The facts that the session's JSON holds.
     seq : ImageSequence
         Labels are a copy; an image is what the layer shows.
     flags : ndarray of uint8 or None

@@ -13,7 +13,7 @@ def turned(seq: ImageSequence, turn: Reorientation) -> ImageSequence:
     Parameters
     ----------
     seq : ImageSequence
-        With or without "z"; without it `turn` must leave that axis where it is.
+        An image with or without "z"; without it `turn` must leave that axis where it is.
     turn : Reorientation
 
     Returns

@@ -201,5 +201,5 @@ def test_nothing_to_open_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="No file"):
         ms.read([])
     (tmp_path / "a.txt").write_text("text")
-    with pytest.raises(ReadError, match="no image"):
+    with pytest.raises(ReadError, match="not an image"):
         ms.read(tmp_path / "a.txt")
