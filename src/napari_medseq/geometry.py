@@ -67,7 +67,7 @@ def closest_axes(affine: Affine) -> tuple[tuple[int, int], ...]:
     """For each voxel axis (x, y, z), the world axis it runs along most closely and the sign with which it does.
 
     Each world axis (R, A, S) is given to one voxel axis; the assignment maximises the summed absolute direction cosines,
-    so that it is unique but for exact ties, which go to the earlier permutation.
+    so that it is unique except for exact ties, which go to the earlier permutation.
 
     Returns
     -------

@@ -288,7 +288,7 @@ def test_folders_are_evaluated_by_name_and_what_is_missing_is_said(command: Any,
     assert (ran.status, len(ran.json)) == (0, 1)
     assert "p holds no prediction of 1 of 2 truths (b)" in ran.err
     command("convert", "m_seg.nii.gz", "-o", "p/a.nrrd")
-    assert "are called alike" in command("evaluate", "-p", "p", "-t", "t").last
+    assert "have the same name" in command("evaluate", "-p", "p", "-t", "t").last
 
 
 def test_tables_of_the_command_hold_no_formulas(command: Any, here: Path) -> None:

@@ -213,7 +213,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         if self.work.busy:
             return ""  # the progress bar tells it
         if self.result.progression is not None:
-            return "Correct its lesions below, or press Run to follow them anew."
+            return "Correct its lesions below, or press Run to follow them again."
         why = self._why_not()
         return f"{why}." if why else "Press Run to follow its lesions."
 

@@ -259,7 +259,7 @@ def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]
     alone = sorted(set(predicted) - set(true))
     if alone or not predicted:
         problem = f"no truth is called like {', '.join(alone[:4])}" if alone else "there are no predictions"
-        raise SettingsError(f"{predictions} and {truths}: {problem}; files that belong together are called alike.")
+        raise SettingsError(f"{predictions} and {truths}: {problem}; files that belong together have the same name.")
     if missing := sorted(set(true) - set(predicted)):
         names = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
         warnings.warn(
@@ -286,7 +286,7 @@ def _by_name(folder: Path) -> dict[str, str]:
             continue
         other = by_name.setdefault(stem(path), str(path))
         if other != str(path):
-            raise SettingsError(f"{other} and {path} are called alike; leave one of them.")
+            raise SettingsError(f"{other} and {path} have the same name; remove one of them.")
     return by_name
 
 

@@ -278,7 +278,7 @@ class Round:
 def on_scheduler(
     address: str, model: Model, jobs: list[Job], limits: Limits, device: str, cancelled: Cancelled | None = None
 ) -> Iterator[Row]:
-    """Rows from the workers of a scheduler; if it is lost, it is looked for again, and unfinished jobs are sent anew.
+    """Rows from the workers of a scheduler; if it is lost, it is looked for again, and unfinished jobs are sent again.
 
     Raises
     ------

@@ -215,7 +215,7 @@ def _model(folder: str, sha256: str) -> Model:
     """
     model = models.load_model(folder)
     if model.fingerprint != sha256:
-        raise ModelError(f"{folder} is another model here than where the cohort was started; copy it anew.")
+        raise ModelError(f"{folder} is another model here than where the cohort was started; copy it again.")
     return model
 
 

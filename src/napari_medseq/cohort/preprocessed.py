@@ -198,7 +198,7 @@ class _Visit:
         return image.name.removeprefix(f"{self.study.name}_").removeprefix(f"{visit.name}_")
 
     def _path(self, source: ImageSequence) -> Path:
-        """The file of a result, numbered where another one is called alike."""
+        """The file of a result, numbered where another one has the same name."""
         folder = self.out / _safe(self.visit.name or f"visit-{self.number + 1}")
         path = untaken(os.path.join(folder, _safe(source.name)), self.taken, ".nii.gz")
         self.taken.add(path.casefold())

@@ -71,7 +71,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_lost(error: BaseException) -> bool:
     """Whether an error says that the device itself failed, such as a graphics card that was taken away or has crashed.
 
-    torch raises `torch.AcceleratorError` for each error of the device's runtime but for memory; older drivers and Apple's say it in a
+    torch raises `torch.AcceleratorError` for each error of the device's runtime except lack of memory; old drivers and Apple's say it in a
     RuntimeError.
     """
     if is_out_of_memory(error):
@@ -92,7 +92,7 @@ def within_memory(
     Parameters
     ----------
     run : callable
-        Begins anew each time, so that nothing of a failed attempt is left.
+        Must start from the beginning each time, so that nothing of a failed attempt is left.
     device : torch.device
     chunk : int or None
         Steps held at once; None is 8.

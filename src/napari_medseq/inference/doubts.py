@@ -69,7 +69,7 @@ class Doubt(Settings):
         return told
 
     def of_field(self, seen: ImageSequence, model: str) -> str | None:
-        """The doubt of an image's field of view, in words; None where there is none, or where nobody knows its spacing."""
+        """The doubt of an image's field of view, in words; None where there is none, or where the spacing is unknown."""
         if self.field_mm is None or not seen.oriented:
             return None
         side = max(
@@ -83,7 +83,7 @@ class Doubt(Settings):
         return f"{seen.name}: its slices are {side:.0f} mm wide; those that {model} knows are {low:.0f} to {high:.0f} mm wide. {_CHECK}"
 
     def of_step(self, seen: ImageSequence, model: str, *, averaged: bool = False) -> str | None:
-        """The doubt of the distance of an image's slices, in words; None where there is none, or where nobody knows it."""
+        """The doubt of the distance of an image's slices, in words; None where there is none, or where the distance is unknown."""
         if self.step_mm is None or not seen.oriented or seen.size(seen.slice_axis) < 2:
             return None
         step, (low, high) = seen.spacing[seen.slice_axis], self.step_mm

@@ -1,8 +1,8 @@
 """Segmenting a folder of images into a folder of label files: finished cases are kept, and a case that fails is
 reported and skipped.
 
-Files are images of their own, or channels of one where their names end in ``_0000``, ``_0001``, … (nnU-Net); folders, and what DICOM lies
-in the folder itself, hold the images of one case. For a model of frames numbered pictures of one folder are a video.
+Each file is an image, or a channel of one where names end in ``_0000``, ``_0001``, … (nnU-Net). A subfolder holds the images of one case,
+and so do the DICOM files of the folder itself. For a model of frames numbered pictures of one folder are a video.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Done:
 def cases_in(folder: Path, *, frames: bool = False) -> list[Case]:
     """The images of a folder; label files are left out.
 
-    Of images that are called alike but for their endings, each but the first is called by its whole name.
+    Where the names of images differ only in their endings, all but the first are called by their whole names.
 
     Parameters
     ----------

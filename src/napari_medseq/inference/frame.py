@@ -78,8 +78,8 @@ class Framing:
     thick : positions of the image along `across`.
     deep : positions that a network for volumes sees, a multiple of its stride; the last one repeats.
     each : intensities per step and channel, where each step is a scan of its own.
-    times : where (mm) or when (s, days) each step is; None where nobody knows.
-    edges : whether edges go on in the padding, as in windows of a training; otherwise it is dark.
+    times : where (mm) or when (s, days) each step is; None where unknown.
+    edges : whether the padding repeats the edges, as in windows of a training; otherwise it is dark.
     """
 
     axes: tuple[str, str, str]
@@ -189,8 +189,8 @@ def frame(
     times : sequence of float, optional
         Times of the steps, if they are not the image's own.
     least : (int, int), optional
-        Rows and columns that the network sees at least: edges go on to that size. For a network whose answer for the whole image depends
-        on how much of it is background, and that learned from windows of this size.
+        The least rows and columns that the network sees: edges are repeated up to that size. For a network whose answer for the whole image
+        depends on how much of it is background, and that learned from windows of this size.
 
     Raises
     ------

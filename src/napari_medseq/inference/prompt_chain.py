@@ -1,4 +1,4 @@
-"""Onwards beyond the outermost painted slices: what was found near them is taken as painted, and the object is carried on from there.
+"""Beyond the outermost painted slices: what was found near them is taken as painted, and the object is carried on from there.
 
 The network is surest near a painted slice. So the answer a little beyond the outermost ones becomes a prompt of its own, round by
 round, as trackers of objects in videos do it; slices between painted ones, and painted ones themselves, are not touched by it.
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _NOT = -20.0  # logit of what is not the object
-_LONG = 1.75  # radii; tubes that go on further than rounds follow them, few organs
+_LONG = 1.75  # radii; tubes continue further than that, and few organs do
 
 
 def connected(logits: Tensor, painted: Tensor, annotated: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Intensities of a window limited to those near the painted object's own, so that its borders keep their contrast.
 
 The network sees intensities in units of their spread in and around the painted shape. Where air lies beside a liver, that spread is ten
-times the difference between liver and muscle, which is then lost: CT in Hounsfield units, as people have it, not the windowed images that
-the network learned from. What is much darker or brighter than the object is equally well told from it when it is less so.
+times the difference between liver and muscle, which is then lost. The network learned from windowed images, but people have CT in
+Hounsfield units. Intensities far from the object's own can be limited without loss: they differ enough from it all the same.
 """
 
 from __future__ import annotations

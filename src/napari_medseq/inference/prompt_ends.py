@@ -1,9 +1,9 @@
 """Where an evenly painted object ends: about half a gap beyond its outermost painted slices.
 
-Who paints every third slice of an object from end to end has said where it ends: had it gone on for a whole gap more, the next slice
-would be painted, too. A network that looks at the image alone carries the object on into what looks alike: a ventricle into the
-atrium, a muscle into its tendon. One or two slices, neighbouring slices and uneven ones, as corrections leave them, say nothing of the
-ends.
+A person who paints every third slice of an object from end to end has shown where it ends: if it continued for another whole gap, the next
+slice would be painted, too. A network that looks at the image alone carries the object on into what looks alike: a ventricle into the
+atrium, a muscle into its tendon. One or two slices, neighbouring slices and uneven ones, as corrections leave them, do not show where
+the ends are.
 """
 
 from __future__ import annotations

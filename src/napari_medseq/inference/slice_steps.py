@@ -1,9 +1,10 @@
 """Thin slices as steps that lie as far apart as those a network learned from, and its probabilities back at the slices.
 
-A network with a recurrence along slices knows one distance of them. Of thinner slices it sees averages, as a scanner with thicker ones
-would have measured them, and its probabilities are interpolated along the axis before they become labels. Where the averages begin is
-chance, so there are two rows of them, half a step apart, whose probabilities are averaged. Both directions hold only the slices or
-steps that the next one needs.
+A network with a recurrence along slices has learned one distance between them. Of thinner slices it sees averages, as a scanner with
+thicker ones would have measured them, and its probabilities are interpolated along the axis before they become labels. The slice at which
+the
+averages begin is arbitrary, so there are two rows of them, half a step apart, whose probabilities are averaged. Both directions hold only
+the slices or steps that the next one needs.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def are_averaged(image: ImageSequence, axis: str, settings: InferenceSettings) -
 def rows_of_steps(image: ImageSequence, framing: Framing, settings: InferenceSettings) -> tuple[SliceSteps, ...]:
     """The two rows of steps for an image of thin slices; none where slices are taken as they are.
 
-    They are taken as they are where the bundle names no distance (`InferenceSettings.step_mm`), nobody knows the image's own, its steps
+    They are taken as they are where the bundle names no distance (`InferenceSettings.step_mm`), the image's own is unknown, its steps
     are not slices, or they do not lie much closer than those of the training.
     """
     axis = framing.axes[0]

@@ -117,7 +117,7 @@ def _channels(
 
 
 def _not_of_others(images: Sequence[ImageSequence], info: ModelInfo, channel: str) -> list[ImageSequence]:
-    """The images but for those of a channel whose name holds this one's: "t1ce" is not "t1"."""
+    """The images except those of a channel whose name contains this one's: "t1ce" is not "t1"."""
     longer = [f"*{c}*" for c in info.channels if channel.casefold() in c.casefold() and c != channel]
     return [i for i in images if not matches(i, longer)]
 

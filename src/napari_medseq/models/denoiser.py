@@ -24,7 +24,7 @@ class RecurrentDenoiser(RecurrentUNet):
     in_channels : int
         Image channels per step; as many come out.
     **arguments
-        Of `RecurrentUNet`, but for the number of classes.
+        The options of `RecurrentUNet`, except the number of classes.
     """
 
     def __init__(self, *, in_channels: int = 1, **arguments: Any) -> None:

@@ -95,7 +95,7 @@ def read_info(folder: Path) -> ModelInfo:
 def list_models() -> list[ModelInfo]:
     """The models that can be named: shipped ones, then the user's; a broken folder is left out.
 
-    Of models that are called alike, the others are called like their folders.
+    Where models have the same name, all but the first are called like their folders.
 
     Examples
     --------

@@ -78,7 +78,7 @@ def loss(logits: Tensor, truth: Tensor, target: Target) -> Tensor:
     ----------
     logits : Tensor, shape (…, class)
     truth : Tensor, shape (…, class)
-        0 and 1, NaN where nobody knows; of exclusive and ordinal classes one is 1, or shares add up to 1.
+        0 and 1, NaN where unknown; of exclusive and ordinal classes one is 1, or shares add up to 1.
     target : {"multilabel", "exclusive", "ordinal"}
 
     Returns

@@ -196,7 +196,7 @@ class Graph:
         return ended_by_visit
 
     def at_visits(self, visits: Sequence[int]) -> Graph:
-        """The same at some of the visits alone, which are numbered anew; all lesions must be at these."""
+        """The same at some of the visits alone, which are numbered from 0 again; all lesions must be at these."""
         number = {old: new for new, old in enumerate(visits)}
 
         def key(old: Key) -> Key:

@@ -74,7 +74,7 @@ def match(
 ) -> list[Edge]:
     """Edges from the lesions of one visit to those of a later one, by overlap.
 
-    Rounds: lesions that overlap by more than ``min_overlap`` of either are linked, many to many; those that found nobody go on
+    Rounds: lesions that overlap by more than ``min_overlap`` of either are linked, many to many; those that found no partner go on
     to the next round, where lesions are one voxel larger, up to ``max_dilation``. What is left is for `match_left`.
 
     Parameters

@@ -218,7 +218,7 @@ class Tracked:
         return self._view(replace(self._graph, excluded=self._graph.excluded | removed), range(len(self._masks)))
 
     def at_visits(self, visits: Sequence[int]) -> Tracked:
-        """The same at some of the visits alone, which are numbered anew; all lesions must be at these."""
+        """The same at some of the visits alone, which are numbered from 0 again; all lesions must be at these."""
         return self._view(self._graph.at_visits(visits), visits)
 
     def _view(self, graph: Graph, visits: Sequence[int]) -> Tracked:

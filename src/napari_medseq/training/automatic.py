@@ -36,7 +36,7 @@ from napari_medseq.training.prepared import Decoded, measured, slab_cases
 from napari_medseq.training.slab_loop import WARM_UP, Course, SlabLoop, fit_slabs
 from napari_medseq.training.slab_windows import SlabCase, SlabWindows
 
-_JUDGING = 0.2  # share of the time that judging takes at most where nobody named the judges
+_JUDGING = 0.2  # largest share of the time for validation, where the config names no patients for it
 _MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
 _GPU_CORES = 8  # of a CPU that make windows as fast as a GPU learns from them
 

@@ -195,7 +195,7 @@ def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> ClassPlan
         if planned != present:
             raise SettingsError(
                 f"The plan is for the {what} {', '.join(planned)}, but the data have {', '.join(present)}; a plan is for data of the same "
-                f"{what}. Remove {run} or choose another out to begin anew."
+                f"{what}. Remove {run} or choose another out to begin again."
             )
     return plan.overruled(c.settings)
 

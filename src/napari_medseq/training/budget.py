@@ -31,7 +31,7 @@ class Budget:
         return lambda: self.spent > share * self.seconds
 
     def for_training(self, to_judge: float) -> float:
-        """Seconds that the training loop may take: what remains, but for judging and writing."""
+        """Seconds that the training loop may take: what remains, less the time for validating and writing."""
         return max(self.seconds * (1 - SPARE) - to_judge - self.spent, min(_LEAST_SECONDS, self.seconds / 2))
 
 

@@ -33,7 +33,7 @@ class Case:
     target : Tensor, shape (class,), float32, or None
         Answers for the whole exam, 0 or 1, NaN where unknown.
     times : Tensor, shape (step,), float32, or None
-        Where (mm) or when (s, days) each step is, from the first; None where nobody knows.
+        Where (mm) or when (s, days) each step is, from the first; None where unknown.
     table : Tensor, shape (value,), float32, or None
         Values from a table, NaN where missing.
     """
@@ -73,11 +73,11 @@ def make_case(
     along, pixel_mm
         As in `frame.frame`.
     unlabelled : int, optional
-        Label value that marks voxels nobody looked at.
+        Label value that marks unlabelled voxels.
     merge : bool
         All positive labels become class 1.
     sparse : bool
-        Steps without any positive label are ones that nobody looked at.
+        Whether steps without any positive label are unlabelled.
     steps : sequence of int, optional
         The only steps that somebody looked at, with or without something to label.
     target, table : Tensor, optional

@@ -95,7 +95,7 @@ def load(path: Path, device: torch.device | str) -> tuple[State, dict[str, Any]]
         state = State(**{k: content.pop(k) for k in vars(State({})) if k in content})
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         raise SettingsError(
-            f"{path} is not a checkpoint that can be read ({error}); remove it to start anew."
+            f"{path} is not a checkpoint that can be read ({error}); remove it to start again."
         ) from None
     return state, content
 

@@ -41,9 +41,9 @@ class TrainConfig(Settings):
     align : {"auto", "none", "translation", "rigid", "affine"}
         Along visits: how those of a patient are brought onto each other; see `register.visits`.
     unlabelled : int or None
-        Label value of voxels that nobody looked at; they count for nothing.
+        Label value of unlabelled voxels, which count for nothing.
     sparse : bool
-        Steps without any label are ones that nobody looked at, rather than background.
+        Whether steps without any label are unlabelled, rather than background.
     hold_out : tuple of str
         Patients that are left out.
     validation : tuple of str
@@ -62,7 +62,7 @@ class TrainConfig(Settings):
         ``{"_target_": name, **arguments}``; with `start_from` and nothing said, the network of that bundle. The number of
         classes follows `classes`.
     start_from : str or None
-        Bundle whose weights are taken where names and shapes agree: a head for other classes starts anew.
+        Bundle whose weights are taken where names and shapes agree: a head for other classes starts from random weights.
     loss : LossSettings
         Loss of a segmentation.
     noise : (float, float)

@@ -81,7 +81,7 @@ class Fingerprint(Settings):
     off_middle_mm : (float, float, float)
         The same of the centre of what is labelled, in 90 % of the cases.
     one_piece : bool
-        Whether the voxels of each class are one connected piece in nearly every case, but for a few voxels.
+        Whether each class is one connected piece in nearly every case, except for a few voxels.
     one_sided : (bool, bool, bool)
         Whether two classes always lie on the same sides of each other along (x, y, z), or a class on one side of the image's middle:
         what is mirrored then is called wrong.

@@ -33,7 +33,7 @@ def choose_judges(
     Raises
     ------
     SettingsError
-        If nobody would be left to learn from.
+        If no patient would be left to learn from.
     """
     patients = splits.shuffled([x.patient for x in cases], seed)
     if kept_back and not named and wanted is None and set(patients) - set(kept_back):
@@ -41,7 +41,7 @@ def choose_judges(
     if named:
         if set(patients) <= set(named):
             raise SettingsError(
-                "judges leaves nobody to learn from; name fewer, or give more minutes to read the others."
+                "judges leaves no patient to learn from; name fewer, or give more minutes to read the others."
             )
         return set(named) & set(patients)
     if wanted is None:

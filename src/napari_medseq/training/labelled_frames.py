@@ -19,7 +19,7 @@ def labelled_frames(
     Raises
     ------
     MedseqError
-        If no frame has a label: what nobody looked at is not known to be empty.
+        If no frame has a label: unlabelled frames are not known to be empty.
     """
     if not labels.is_dynamic:
         yield case, dict(images), labels

@@ -163,7 +163,7 @@ class _Run:
             checkpoint.restore_random(own, self.crew.device)
         except (KeyError, IndexError, ValueError, RuntimeError) as error:
             raise SettingsError(
-                f"{self.path} is of another network or number of processes ({error}); remove it to start anew."
+                f"{self.path} is of another network or number of processes ({error}); remove it to start again."
             ) from None
         self.averaged.n_averaged.fill_(self.state.iteration)
         self.state.average = self.averaged.module.state_dict()  # the tensors that the average goes on in

@@ -238,7 +238,7 @@ def _one_question(logits: SequenceLogits, is_positive: Tensor, unknown: Tensor, 
     usable = (positive | ((pixels == 0) & seen)).float()
     truth = positive.float()
     steps = functional.binary_cross_entropy_with_logits(logits.steps[..., k].float(), truth, reduction="none")
-    # a window with steps that nobody looked at is positive, or undecided
+    # a window with unlabelled steps is positive, or undecided
     decided = (positive.any(1) | seen.all(1)).float()
     exam = functional.binary_cross_entropy_with_logits(logits.exam[:, k].float(), truth.amax(1), reduction="none")
     evidence = logits.evidence[:, :, k].float().flatten(0, 1)

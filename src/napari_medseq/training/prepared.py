@@ -157,7 +157,7 @@ class Decoded:
 
 
 def lies_on(seq: ImageSequence, image: ImageSequence) -> bool:
-    """Whether a sequence has the grid of an image, but for what rounding in files makes: 0.1 mm, and no more than half a voxel."""
+    """Whether a sequence has the grid of an image, within the rounding of files: 0.1 mm, and no more than half a voxel."""
     return seq.same_grid(image, min(_APART_MM, _APART_VOXELS * min(image.spacing.values())))
 
 

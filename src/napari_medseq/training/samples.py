@@ -160,7 +160,7 @@ class Windows:
         anywhere = not bool(positive.any()) or not (always or float(torch.rand((), generator=g)) < self.lesion_share)
         candidates = positive
         if anywhere:
-            # any plane will do, but for one that nobody looked at
+            # any plane will do, except an unlabelled one
             candidates = looked_at if self.target == "labels" and bool(looked_at.any()) else torch.ones_like(looked_at)
         hit = torch.nonzero(candidates)
         middle = hit[int(torch.randint(len(hit), (), generator=g))]

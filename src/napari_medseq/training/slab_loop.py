@@ -180,7 +180,7 @@ class _Run:
             self.iteration, self.seen, self.before = parts["done"], parts["seen"], parts["seconds"]
             self.curve = parts["rows"]
         except (KeyError, ValueError, RuntimeError) as error:
-            raise SettingsError(f"{path} is of another plan ({error}); remove it to start anew.") from None
+            raise SettingsError(f"{path} is of another plan ({error}); remove it to start again.") from None
 
     def save(self) -> None:
         if self.path is None:

@@ -21,7 +21,7 @@ Triple = tuple[int, int, int]
 Three = tuple[float, float, float]
 
 _SPOTS = 500  # labelled voxels remembered per class and case
-UNSEEN = 255  # index of a voxel where nobody looked: of no class, and not background
+UNSEEN = 255  # index of an unlabelled voxel: of no class, and not background
 _REACH = 0.25  # by which a window that is turned sees farther, beside the zoom
 _THIN = 24  # fewer steps are not blurred or coarsened along the steps
 
@@ -86,7 +86,7 @@ class SlabCase:
     patient, name : str
     image : Tensor, shape (channel, step, row, column), float16
     labels : Tensor, shape (step, row, column), uint8
-        Index of the class; `UNSEEN` where nobody looked.
+        Index of the class; `UNSEEN` where unlabelled.
     spots : list of Tensor, shape (voxel, 3)
         Some voxels of each class that is there.
     """

@@ -381,7 +381,7 @@ def synthetic_cases(
     """`c.synthetic` cases, half of them visits of synthetic patients, some without a tumour.
 
     They are kept in a file beside the run, since making them takes minutes; another program that makes heads, or other settings,
-    makes them anew.
+    makes them again.
     """
     from napari_medseq import synthetic
 

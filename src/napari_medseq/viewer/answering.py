@@ -218,7 +218,7 @@ def propagate(
         A promptable network; None: outlines are interpolated between painted slices, without a network.
     before : Labels, optional
         The layer of the last answer: slices that a person corrected in it are taken over into `labels`, and it gets the new
-        answer but for the voxels that were painted in it.
+        answer except for the voxels that were painted in it.
     right : iterable of int
         Further slices that are right as they are, such as those accepted as empty.
     finished : iterable of int

@@ -166,7 +166,7 @@ def carry(job: CarryJob, *, progress: Progress | None = None, cancelled: Cancell
         return CarriedMask(_marked(job, mask, "found by a model"), "found by a model")
     if job.onto is not None:
         transform = Transform("rigid", job.onto)
-        measure = "not measured anew"
+        measure = "not measured again"
     else:
         if job.how == "registered" or job.how == "as it lies":
             raise MedseqError("The registration of this job is missing.")

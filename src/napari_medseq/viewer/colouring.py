@@ -142,7 +142,7 @@ def _colormap(colours: dict[int, Colour]) -> DirectLabelColormap:
 
 
 class _Colouring:
-    """The choice made in one viewer, applied again whenever a result is shown anew in its own colours."""
+    """The choice made in one viewer, applied again whenever a result is shown again in its own colours."""
 
     _all: ClassVar[WeakKeyDictionary[Editing, _Colouring]] = WeakKeyDictionary()
 

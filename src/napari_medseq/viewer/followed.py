@@ -98,7 +98,7 @@ def results_of(viewer: ViewerModel) -> dict[str, Followed]:
 
 
 def _forget_closed(editing: Editing) -> None:
-    """Drop the results of patients of whom nothing is open any more: the next one may be called alike."""
+    """Drop the results of patients of whom nothing is open any more: the next one may have the same name."""
     results = _RESULTS[editing]
     closed = set(results) - set(_studies.studies_in(editing.viewer.layers)) if results else set()
     for name in closed:

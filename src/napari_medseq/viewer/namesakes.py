@@ -1,4 +1,4 @@
-"""Patients whose folders are called alike: what is opened later gets a number, so that the two are not taken for one."""
+"""Patients whose folders have the same name: the one that is opened later gets a number, so that the two are not taken for one."""
 
 from __future__ import annotations
 

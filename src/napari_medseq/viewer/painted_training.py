@@ -228,7 +228,7 @@ def train_on_painted(
     MedseqError
         If the name is taken, or the masks cannot be trained on; the training set stays.
     OperationCancelled
-        When `cancelled` says so. What was learned stays: the same call with the same masks goes on from there, with others it begins anew.
+        When `cancelled` says so. What was learned stays: the same call with the same masks goes on from there, with others it begins again.
     """
     out = check_model_name(name, replace=replace)
     masks = _go_on_or_anew(out.with_name(f"{out.name}.run"), cases)
@@ -244,7 +244,7 @@ def train_on_painted(
     except OperationCancelled:
         shutil.rmtree(data, ignore_errors=True)  # it is written again with the masks as they are then
         raise
-    masks.unlink(missing_ok=True)  # it is done: the next training of this name begins anew
+    masks.unlink(missing_ok=True)  # it is done: the next training of this name begins again
     return result
 
 

@@ -306,7 +306,7 @@ def _shown_before(found: list[ImageSequence], facts: Mapping[str, Any], source: 
     best = max(found, key=likeness)
     same_series = meta.get("series_uid") is not None and best.meta.get("series_uid") == meta["series_uid"]
     if len(found) > 1 and not same_series and best.name != facts["name"]:
-        raise ReadError(f"{source} does not hold {facts['name']} any more; open it anew.")
+        raise ReadError(f"{source} does not hold {facts['name']} any more; open it again.")
     return best
 
 

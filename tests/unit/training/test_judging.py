@@ -47,7 +47,7 @@ def test_those_named_judge_then_those_kept_back_then_some_by_chance() -> None:
     assert chosen(few) == set()
     assert len(chosen(few, wanted=2)) == 2
     assert len(chosen(many)) == 3
-    with pytest.raises(SettingsError, match="nobody to learn from"):
+    with pytest.raises(SettingsError, match="no patient to learn from"):
         chosen(few, "a", "b", "c")
 
 

@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_and_one_of_another_network_are_refused(tmp_path: P
     with pytest.raises(SettingsError, match="another network"):
         run(tmp_path, nn.Conv2d(1, 1, 1))
     (tmp_path / "checkpoint.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(SettingsError, match="remove it to start anew"):
+    with pytest.raises(SettingsError, match="remove it to start again"):
         run(tmp_path)
 
 

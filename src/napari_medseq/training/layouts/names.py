@@ -1,6 +1,6 @@
 """Which image a file of labels belongs to, by their names.
 
-Labels are called like their image but for a word (``scan.nii.gz`` and ``scan_seg.nii.gz``, ``volume-0`` and ``segmentation-0``,
+Labels are called like their image except for a word (``scan.nii.gz`` and ``scan_seg.nii.gz``, ``volume-0`` and ``segmentation-0``,
 ``img0001`` and ``label0001``), or, where even that fails, are numbered alike.
 """
 
@@ -38,7 +38,7 @@ def _without(name: str, words: str) -> str:
 
 
 def same_names(images: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
-    """Image to labels, by equal names, else by names that are equal but for the words; of two that are equal alike, the first."""
+    """Image to labels, by equal names, else by names that are equal except for the words; of two that fit equally well, the first."""
     exact = set(labels := list(labels))
     cores: dict[str, str] = {}
     for name in labels:
@@ -52,7 +52,7 @@ def same_names(images: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
 
 
 def same_numbers(images: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
-    """Image to labels, by the numbers in their names, where all images are called alike but for these, and so are all labels."""
+    """Image to labels, by the numbers in their names, where the names of all images differ only in these, and so do those of all labels."""
     sides = []
     for names in (images, labels):
         numbers = {tuple(int(d) for d in re.findall(r"\d+", name)): name for name in names}

@@ -180,7 +180,7 @@ def _doubts_of_answers(path: Path, entries: Sequence[Entry], answers: Sequence[s
     alone = [a for a in answers if len(patients[a]) == 1]
     if alone:
         doubts.append(
-            f"the class(es) {some(alone)} have one patient each: what is particular to that patient is learned, and nobody is left to judge"
+            f"the class(es) {some(alone)} have one patient each: what is peculiar to that patient is learned, and no other can judge"
         )
     alike = Counter(" ".join(a.lower().split()) for a in answers)
     if several := [a for a in answers if alike[" ".join(a.lower().split())] > 1]:

@@ -53,7 +53,7 @@ def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None
         )
     if channels is None:
         _refuse_modalities(folder, entries)
-    if len(entries) > 1 and len({e.labels[0].parent for e in entries}) == 1:  # one folder for all is nobody's
+    if len(entries) > 1 and len({e.labels[0].parent for e in entries}) == 1:  # one folder for all is no patient's own
         entries = [replace(e, patient="") for e in entries]
     order = tuple(channels) if channels is not None else tuple(used)
     entries, classes, joined = _joined(folder, entries)
@@ -221,7 +221,7 @@ def _several(truth: Path, images: _Images, folder: Path, chosen: Mapping[str, Pa
 
 
 def _structures(folder: Path, truths: Sequence[Path], images: Sequence[Path]) -> Layout | None:
-    """Folders that hold a mask of each structure, called alike in more than one case, beside one image; None for other trees."""
+    """Folders that hold a mask of each structure, with the same names in more than one case, beside one image; None for other trees."""
     by_folder: dict[Path, list[Path]] = {}
     for truth in truths:
         by_folder.setdefault(truth.parent, []).append(truth)
