@@ -20,6 +20,7 @@ from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import known_times, steps_of
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, network_of, prepared
+from napari_medseq.inference.slice_steps import SliceSteps, notes_of_image, rows_of_steps
 from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, tabular
@@ -47,6 +48,8 @@ class Classification:
     step_axis : str
         Name of the axis along which the steps lie, or "visit".
     model : str
+    warnings : tuple of str
+        Doubts of the image, each also issued as a `MedseqWarning`.
     """
 
     probabilities: dict[str, float]
@@ -56,6 +59,7 @@ class Classification:
     classes: list[str]
     step_axis: str
     model: str
+    warnings: tuple[str, ...] = ()
 
 
 class _Options(RunKeywords, total=False):
@@ -166,7 +170,10 @@ def classify(
 
             answers.append(devices.within_memory(run, own.device, 1, channels[0].name)[0])
         answer = _mean(answers, models)
-        return answer if turn is None else _as_stored(answer, turn)
+        if turn is None:
+            return answer
+        notes = notes_of_image(channels[0], framing, s, answer.model)
+        return replace(_as_stored(answer, turn), warnings=tuple(notes))
 
     results = [one(*each) for each in passes]
     return results if isinstance(images, Sequence) and s.along != "visit" else results[0]
@@ -267,29 +274,44 @@ def _one(
         )
     times = known_times(network, framing)
     plan = tuning.prepare(network, device)
-    embeddings = []
-    position = None if network.volumes else 0
-    steps = (_filled(x, given, model.info.channels) for x in steps_of(framing, channels, torch.device("cpu"), position))
-    with torch.inference_mode(), plan.precision():
-        for i, x in enumerate(neighbourhoods(steps, network.neighbours)):
+    rows = rows_of_steps(channels[0], framing, ready.settings) or (None,)
+    total, done = sum(framing.steps if r is None else r.steps for r in rows), 0
+
+    def read(row: SliceSteps | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities of each slice (step, class) and of the exam, and the attention to each slice."""
+        nonlocal done
+        embeddings = []
+        slices = steps_of(framing, channels, torch.device("cpu"), None if network.volumes else 0)
+        steps = (_filled(x, given, model.info.channels) for x in (slices if row is None else row.averaged(slices)))
+        when = times if row is None or times is None else row.times(times)
+        for x in neighbourhoods(steps, network.neighbours):
             check(cancelled)
             embeddings.append(network.encode(plan.to_memory_format(x[None].to(device)))[0])
+            done += 1
             if progress is not None:
-                progress(i + 1, framing.steps, f"classifying {channels[0].name}")
+                progress(done, total, f"classifying {channels[0].name}")
         steps_out, exam_out, attention = network.read(
             torch.cat(embeddings).float()[None],
-            times=None if times is None else torch.tensor([times], device=device),
+            times=None if when is None else torch.tensor([when], device=device),
             tabular=None if values is None else values.to(device),
         )
-    answers = [network.probabilities(logits[0].float()).cpu() for logits in (steps_out, exam_out)]
-    for answer in (*answers, attention):
+        per_step, exam = (network.probabilities(logits[0].float()).cpu() for logits in (steps_out, exam_out))
+        weights = attention[0].float().cpu()
+        if row is None:
+            return per_step, exam, weights
+        weights = torch.stack(list(row.interpolated(weights)))
+        return torch.stack(list(row.interpolated(per_step))), exam, weights / weights.sum()
+
+    with torch.inference_mode(), plan.precision():
+        answers = [torch.stack(each).mean(0) for each in zip(*map(read, rows), strict=True)]
+    for answer in answers:
         check_finite(answer, model, f"one of the {framing.steps} steps of {channels[0].name}")
-    per_step, exam = (a.numpy() for a in answers)
+    per_step, exam, attention = (a.numpy() for a in answers)
     names = [model.info.classes[k] for k in sorted(model.info.classes)]
     return Classification(
         probabilities={n: float(p) for n, p in zip(names, exam, strict=True)},
         per_step=per_step,
-        attention=attention[0].float().cpu().numpy(),
+        attention=attention,
         extent=_extent(per_step),
         classes=names,
         step_axis="visit" if ready.settings.along == "visit" else framing.axes[0] or "z",

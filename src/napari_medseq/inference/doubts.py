@@ -9,6 +9,7 @@ out-of-distribution examples").
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from pydantic import Field
@@ -52,31 +53,37 @@ class Doubt(Settings):
         ----------
         wrong, labelled, model
             As for `of`.
+        seen, averaged
+            As for `of_image`.
+        """
+        of_answer = self.of(wrong, labelled, seen.name, model)
+        return _told([*self._of_kind(seen, model, averaged=averaged), of_answer])
+
+    def of_image(self, seen: ImageSequence, model: str, *, averaged: bool = False) -> list[str]:
+        """The doubts of an image, whatever is answered about it, each warned of once.
+
+        Parameters
+        ----------
         seen : ImageSequence
-            The image without its padding.
+            Without its padding.
+        model : str
         averaged : bool
             The model saw averages of its slices.
         """
-        found = [
+        return _told(self._of_kind(seen, model, averaged=averaged))
+
+    def _of_kind(self, seen: ImageSequence, model: str, *, averaged: bool) -> list[str | None]:
+        return [
             self.of_field(seen, model),
             self.of_step(seen, model, averaged=averaged),
             self.of_values(seen, model),
-            self.of(wrong, labelled, seen.name, model),
         ]
-        told = [text for text in found if text is not None]
-        for text in told:
-            warnings.warn(text, MedseqWarning, stacklevel=3)
-        return told
 
     def of_field(self, seen: ImageSequence, model: str) -> str | None:
         """The doubt of an image's field of view, in words; None where there is none, or where the spacing is unknown."""
-        if self.field_mm is None or not seen.oriented:
+        side = field_of(seen)
+        if self.field_mm is None or side is None:
             return None
-        side = max(
-            seen.size(a) * seen.spacing[a]
-            for a in SPACE
-            if a in seen.axes and (a != seen.slice_axis or "z" not in seen.axes)
-        )
         low, high = self.field_mm
         if low <= side <= high:
             return None
@@ -84,9 +91,10 @@ class Doubt(Settings):
 
     def of_step(self, seen: ImageSequence, model: str, *, averaged: bool = False) -> str | None:
         """The doubt of the distance of an image's slices, in words; None where there is none, or where the distance is unknown."""
-        if self.step_mm is None or not seen.oriented or seen.size(seen.slice_axis) < 2:
+        step = step_of(seen)
+        if self.step_mm is None or step is None:
             return None
-        step, (low, high) = seen.spacing[seen.slice_axis], self.step_mm
+        low, high = self.step_mm
         if low <= step <= high:
             return None
         how = " It saw averages of them, which costs accuracy." if averaged else ""
@@ -127,6 +135,32 @@ class Doubt(Settings):
             f"{image}: {model} is much less sure than on images of the kind that it knows: it expects {share:.0%} as many wrong voxels as "
             f"it labels, there at most {self.above:.0%}. {_CHECK}"
         )
+
+
+def _told(notes: Sequence[str | None]) -> list[str]:
+    """What there is to say, each warned of once."""
+    told = [text for text in notes if text is not None]
+    for text in told:
+        warnings.warn(text, MedseqWarning, stacklevel=4)
+    return told
+
+
+def field_of(seen: ImageSequence) -> float | None:
+    """The longer side of an image's slices in mm; None where nobody knows its spacing."""
+    if not seen.oriented:
+        return None
+    return max(
+        seen.size(a) * seen.spacing[a]
+        for a in SPACE
+        if a in seen.axes and (a != seen.slice_axis or "z" not in seen.axes)
+    )
+
+
+def step_of(seen: ImageSequence) -> float | None:
+    """The distance of an image's slices in mm; None where nobody knows it, or of one slice alone."""
+    if not seen.oriented or seen.slice_axis not in seen.axes or seen.size(seen.slice_axis) < 2:
+        return None
+    return seen.spacing[seen.slice_axis]
 
 
 def ends(image: ImageSequence) -> tuple[float, float] | None:

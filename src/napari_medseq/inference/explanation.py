@@ -20,6 +20,7 @@ from napari_medseq.inference.network_passes import known_times
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
 from napari_medseq.inference.slab_explanation import explained_slab
 from napari_medseq.inference.slabs import is_slab, slab_channels, slab_settings
+from napari_medseq.inference.slice_steps import SliceSteps, notes_of_image, rows_of_steps
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded
@@ -143,8 +144,9 @@ def _of_slabs(
     where = devices.choose(device)[0]
     results = []
     for channels in slab_channels(images, model, slab_settings(model), force):
-        map_, image = explained_slab(channels, model, index, method, where, progress, cancelled)
-        results.append(_scaled(map_, image, model, index, method))
+        map_, image, notes = explained_slab(channels, model, index, method, where, progress, cancelled)
+        found = _scaled(map_, image, model, index, method)
+        results.append(found.replace(warnings=(*found.warnings, *notes)))
     return results if isinstance(images, Sequence) else results[0]
 
 
@@ -160,14 +162,21 @@ def _explained(
     )
     if isinstance(network, SequenceClassifier) and len(framing.positions) > 1:
         raise ModelError(f"{ready.model.info.name} takes one slice over time; {channels[0].name} has {framing.thick}.")
-    maps = []
+    rows = rows_of_steps(channels[0], framing, settings) or (None,)
+    maps: list[Tensor] = []
     for position in framing.positions:
-        exam = _Exam(ready, channels, framing, target=target, position=position)
-        if isinstance(network, SequenceClassifier):
-            maps += {"grad-cam": _cam, "attention": _attention, "occlusion": _occlusion}[method](network, exam)
-        else:
-            maps += {"grad-cam": _cam_of_steps, "occlusion": _occlusion_of_bars}[method](network, exam)
-    return turn.back(_image(maps, exam, ready.model, method))
+        each = []
+        for row in rows:
+            exam = _Exam(ready, channels, framing, target=target, position=position, row=row)
+            if isinstance(network, SequenceClassifier):
+                own = {"grad-cam": _cam, "attention": _attention, "occlusion": _occlusion}[method](network, exam)
+            else:
+                own = {"grad-cam": _cam_of_steps, "occlusion": _occlusion_of_bars}[method](network, exam)
+            each.append(own if row is None else list(row.interpolated(own)))
+        maps += [torch.stack(planes).mean(0) for planes in zip(*each, strict=True)] if len(each) > 1 else each[0]
+    found = turn.back(_image(maps, exam, ready.model, method))
+    notes = notes_of_image(channels[0], framing, settings, ready.model.info.name)
+    return found.replace(warnings=(*found.warnings, *notes))
 
 
 def _target(model: Model, target: int | str | None) -> int:
@@ -193,17 +202,22 @@ class _Exam:
         *,
         target: int,
         position: int,
+        row: SliceSteps | None = None,
     ) -> None:
         self.channels, self.framing, self.target, self.position = channels, framing, target, position
         self.device, self.progress, self.cancelled = ready.device, ready.options.progress, ready.options.cancelled
-        self.times = known_times(ready.network, framing)
-        self.done, self.total = 0, framing.steps
+        self.row, self.times = row, known_times(ready.network, framing)
+        if row is not None and self.times is not None:
+            self.times = row.times(self.times)
+        self.count = framing.steps if row is None else row.steps
+        self.done, self.total = 0, self.count
 
     def steps(self) -> Iterator[Tensor]:
-        """The steps (channel, y, x), one at a time."""
-        for i in range(self.framing.steps):
+        """The steps (channel, y, x), one at a time; averages of thin slices where there is a row of these."""
+        slices = (self.framing.read(self.channels, i, self.position) for i in range(self.framing.steps))
+        for x in slices if self.row is None else self.row.averaged(slices):
             check(self.cancelled)
-            yield self.framing.read(self.channels, i, self.position).to(self.device)
+            yield x.to(self.device)
 
     def tick(self) -> None:
         """One step is done."""
@@ -265,7 +279,7 @@ def _cam_of_steps(network: RecurrentUNet, exam: _Exam) -> list[Tensor]:
 
 def _occlusion_of_bars(network: RecurrentUNet, exam: _Exam) -> list[Tensor]:
     _, patches = exam.patches()
-    exam.total = (len(patches) + 1) * exam.framing.steps
+    exam.total = (len(patches) + 1) * exam.count
     weights, before = [], []
     for logits in stream(network, exam.steps(), times=exam.times):
         weights.append(logits.softmax(0)[exam.target].half())
@@ -289,7 +303,7 @@ def _occlusion_of_bars(network: RecurrentUNet, exam: _Exam) -> list[Tensor]:
 # -- classification --------------------------------------------------------------------------------------------------
 def _cam(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
     """The chain rule in two parts, so that one step's graph is in memory at a time: exam → embeddings → features."""
-    exam.total = 2 * exam.framing.steps
+    exam.total = 2 * exam.count
     features = []
     with torch.no_grad():
         for x in neighbourhoods(exam.steps(), network.neighbours):
@@ -332,7 +346,7 @@ def _attention(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
 @torch.no_grad()
 def _occlusion(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
     _, patches = exam.patches()
-    exam.total = 2 * exam.framing.steps
+    exam.total = 2 * exam.count
     steps = list(_encoded(network, exam))
     embeddings = torch.cat(steps)[None]
     before = float(_exam_logit(network, embeddings, exam))

@@ -27,6 +27,7 @@ from napari_medseq.inference.network_passes import probabilities, steps_of
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
 from napari_medseq.inference.segmentation import Segmentation, segment
 from napari_medseq.inference.slabs import refuse_slab
+from napari_medseq.inference.slice_steps import SliceSteps, notes_of_image, rows_of_steps
 from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded
@@ -239,20 +240,33 @@ def _coarse(
         channels, along=ready.settings.along, pixel_mm=pixel, stride=network.stride, least=ready.settings.size
     )
 
-    def watched() -> Iterator[Tensor]:
-        for i, x in enumerate(steps_of(framing, channels, where)):
+    notes_of_image(image, framing, ready.settings, model.info.name)
+    rows = rows_of_steps(image, framing, ready.settings) or (None,)
+    total, done = sum(framing.steps if r is None else r.steps for r in rows), 0
+
+    def watched(row: SliceSteps | None) -> Iterator[Tensor]:
+        nonlocal done
+        slices = steps_of(framing, channels, where)
+        for x in slices if row is None else row.averaged(slices):
             check(ready.options.cancelled)
             yield x
+            done += 1
             if ready.options.progress is not None:
-                ready.options.progress(i + 1, framing.steps, f"locating in {image.name}")
+                ready.options.progress(done, total, f"locating in {image.name}")
 
     plan = tuning.prepare(network, where)
-    with torch.inference_mode():
+
+    def mapped(row: SliceSteps | None) -> Tensor:
+        """The map (step, y, x) of each slice."""
         if isinstance(network, SequenceClassifier):
             with plan.precision():
-                maps = _evidence(network, watched(), plan)
+                found = _evidence(network, watched(row), plan)
         else:
-            maps = torch.stack([1 - p[0] for p in probabilities(network, watched(), ready.settings, plan)])
+            found = torch.stack([1 - p[0] for p in probabilities(network, watched(row), ready.settings, plan)])
+        return found if row is None else torch.stack(list(row.interpolated(found)))
+
+    with torch.inference_mode():
+        maps = torch.stack([mapped(row) for row in rows]).mean(0)
     for i, plane in enumerate(maps):
         check_finite(plane.float(), model, f"step {i + 1} of {image.name}")
     candidates = _candidates(maps.float().cpu().numpy(), min_score, framing, image)

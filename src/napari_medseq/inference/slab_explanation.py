@@ -34,8 +34,8 @@ def explained_slab(
     device: torch.device,
     progress: Progress | None,
     cancelled: Cancelled | None,
-) -> tuple[Map, ImageSequence]:
-    """The map of what speaks for a class in one exam, and the image whose grid and axes it has.
+) -> tuple[Map, ImageSequence, list[str]]:
+    """The map of what speaks for a class in one exam, the image whose grid and axes it has, and the doubts of it.
 
     Parameters
     ----------
@@ -79,7 +79,9 @@ def explained_slab(
             effect[:, rows, columns] = (before - _answer(whole, after)).clamp_min(0)[:, None, None]
     check_finite(effect, model, grid.image.name)
     back = grid.back(effect[inner[1:]].numpy(), labels=False)
-    return np.asarray(back, np.float32), grid.image
+    doubt = settings.doubt
+    notes = [] if doubt is None else doubt.of_image(grid.seen, model.info.name, averaged=grid.averaged)
+    return np.asarray(back, np.float32), grid.image, notes
 
 
 def _answer(weights: Tensor, p: Tensor) -> Tensor:

@@ -160,14 +160,6 @@ def chosen_labels(p: Tensor, threshold: float) -> NDArray[np.uint8]:
     return labels
 
 
-def labels_of_steps(
-    network: SlabUNet, volume: NDArray[np.float32], settings: SlabSettings, device: torch.device
-) -> NDArray[np.uint8]:
-    """Labels (step, row, column) of a working volume."""
-    steps = probabilities_of_steps(network, volume, settings, device)
-    return np.stack([chosen_labels(p, settings.threshold) for p in steps])
-
-
 def _mirrored(net: SlabUNet, x: Tensor, axes: Sequence[PlaneAxis]) -> Tensor:
     """Probabilities (class, step, row, column), averaged over the mirrored views."""
     views = [tuple(_AXIS[a] for a in chosen) for n in range(len(axes) + 1) for chosen in combinations(axes, n)]

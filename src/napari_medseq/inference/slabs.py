@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, ModelError
@@ -22,17 +19,15 @@ from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.postprocessing import postprocess
 from napari_medseq.inference.prediction import Segmentation, remove_small_objects, with_warnings
 from napari_medseq.inference.settings import InferenceSettings
-from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps, starts
+from napari_medseq.inference.slab_planes import Plane, Planes
+from napari_medseq.inference.slab_steps import SlabSettings, probabilities_of_steps, starts
 from napari_medseq.inference.working import Triple, WorkingGrid, grey_channels, working_volume
-from napari_medseq.masks.islands import number_islands
 from napari_medseq.memory import warn_if_short
 from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import checked
-
-Plane = NDArray[np.float32]
 
 
 def is_slab(model: Model) -> bool:
@@ -145,7 +140,7 @@ def _of_volume(
         for k, (m, own) in enumerate(zip(models, settings, strict=True))
     ]
     of_one_piece = first_settings.keep_largest and _is_cleaned(grid.image)
-    made = _Planes.of(options.outputs, [i.stop - i.start for i in inner[1:]], certain=of_one_piece)
+    made = Planes.of(options.outputs, [i.stop - i.start for i in inner[1:]], certain=of_one_piece)
     for step, of_models in enumerate(zip(*streams, strict=True)):
         p = sum(of_models[1:], of_models[0]) / len(of_models)
         check_finite(p, first, f"step {step + 1} of {grid.image.name}")
@@ -157,7 +152,8 @@ def _of_volume(
     if first_settings.doubt is None:
         return answer
     labelled = int(np.count_nonzero(made.labels))
-    return with_warnings(answer, first_settings.doubt.notes(made.wrong, labelled, grid.seen, model_names(models)))
+    notes = first_settings.doubt.notes(made.wrong, labelled, grid.seen, model_names(models), averaged=grid.averaged)
+    return with_warnings(answer, notes)
 
 
 def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
@@ -165,48 +161,6 @@ def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
     _, steps, rows, columns = shape
     _, long = starts(steps, settings.window[0])
     return 4 * slab_network(model).classes * long * rows * columns
-
-
-@dataclass
-class _Planes:
-    """Labels and maps, which are computed from the probabilities step by step.
-
-    `certainty`, where it is there, is how far the probability of a voxel's class lies above one half, 255 for all of it; `wrong` is how
-    many voxels are expected to be wrong (`Doubt`).
-    """
-
-    labels: NDArray[np.uint8]
-    maps: dict[str, Plane]
-    certainty: NDArray[np.uint8] | None
-    wrong: float = 0.0
-
-    @classmethod
-    def of(cls, outputs: Sequence[str], shape: Sequence[int], *, certain: bool) -> _Planes:
-        maps = {k: np.zeros(shape, np.float32) for k in ("probability", "uncertainty") if k in outputs}
-        return cls(np.zeros(shape, np.uint8), maps, np.zeros(shape, np.uint8) if certain else None)
-
-    def add(self, step: int, p: Tensor, threshold: float) -> None:
-        self.labels[step] = chosen_labels(p, threshold)
-        self.wrong += float(torch.minimum(p[0], 1 - p[0]).sum())
-        if self.certainty is not None:
-            self.certainty[step] = ((p[1:].amax(0) - 0.5) * 510).clamp(0, 255).byte().cpu().numpy()
-        if "probability" in self.maps:
-            self.maps["probability"][step] = (1 - p[0]).cpu().numpy()
-        if "uncertainty" in self.maps:  # entropy, as a share of the largest
-            entropy = -(p * p.clamp(1e-12, 1).log()).sum(0) / math.log(len(p))
-            self.maps["uncertainty"][step] = entropy.cpu().numpy()
-
-    def keep_surest(self) -> None:
-        """Keep of each class the component whose certainty sums highest, of equals the largest.
-
-        After a short training the largest component may be a false one that the network is little sure of (``benchmarks/glioma.py``).
-        """
-        assert self.certainty is not None
-        for value in (int(v) for v in np.unique(self.labels) if v):
-            mask = self.labels == value
-            pieces = number_islands(mask)[0][mask]  # 1 is the largest
-            surest = np.bincount(pieces, self.certainty[mask])[1:].argmax() + 1
-            self.labels[mask] = np.where(pieces == surest, value, 0)
 
 
 def within_nothing(volume: Plane, window: Triple) -> tuple[Plane, tuple[slice, ...]]:
@@ -221,7 +175,7 @@ def within_nothing(volume: Plane, window: Triple) -> tuple[Plane, tuple[slice, .
 
 
 def _answer(
-    planes: _Planes,
+    planes: Planes,
     grid: WorkingGrid,
     models: Sequence[Model],
     settings: SlabSettings,

@@ -107,6 +107,13 @@ def rows_of_steps(image: ImageSequence, framing: Framing, settings: InferenceSet
     )
 
 
+def notes_of_image(image: ImageSequence, framing: Framing, settings: InferenceSettings, model: str) -> list[str]:
+    """The doubts of an image, without its padding, for a model with these settings, each warned of once."""
+    if settings.doubt is None:
+        return []
+    return settings.doubt.of_image(image, model, averaged=are_averaged(image, framing.axes[0], settings))
+
+
 #: so many times as close as those of the training slices are averaged; at 1.25 and 1.33 times two rows gained nothing on three patients
 THIN = 1.5
 #: parts of a slice below this are errors of rounding

@@ -17,6 +17,7 @@ from pydantic import Field
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Affine
+from napari_medseq.inference.slice_steps import THIN
 from napari_medseq.models.info import COLOURS
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import Settings
@@ -104,6 +105,9 @@ class Working(Settings):
         patient. They are counted towards the patient's left, front or head; those of a heart towards its apex.
     trimmed : bool
         Borders of one value alone are left out first: padding changes neither units nor the middle.
+    step_mm : float or None
+        Distance of the slices that the network learned from, where `spacing_mm` keeps the image's own; None: any. Slices less than two
+        thirds of it apart are averaged to that distance, as `InferenceSettings.step_mm` says.
     """
 
     axis: StepAxis = "z"
@@ -113,6 +117,7 @@ class Working(Settings):
     position: tuple[float, float, float] | None = None
     own_slices: bool = False
     trimmed: bool = False
+    step_mm: float | None = Field(None, gt=0)
 
     @property
     def axes(self) -> tuple[str, str, str]:
@@ -133,6 +138,8 @@ class WorkingGrid:
         The part of it that the working volume shows.
     working, affine, size
         What was wished, and the grid.
+    averaged : bool
+        Whether its steps are averages of the image's own slices.
     """
 
     image: ImageSequence
@@ -140,6 +147,7 @@ class WorkingGrid:
     working: Working
     affine: Affine
     size: Triple
+    averaged: bool = False
 
     @classmethod
     def of(cls, image: ImageSequence, working: Working, seen: ImageSequence | None = None) -> WorkingGrid:
@@ -161,9 +169,12 @@ class WorkingGrid:
         own = geometry.spacing(affine)
         size = [part.grid[k] for k in turn.order]
         target_spacing = dict(zip(working.axes, working.spacing_mm, strict=True))
-        scale = np.ones(3)
+        scale, averaged = np.ones(3), False
         for k, name in enumerate("xyz"):
             goal = target_spacing.get(name)
+            if goal is None and name == working.axis and part.oriented and working.step_mm is not None:
+                averaged = working.step_mm >= THIN * own[k]
+                goal = working.step_mm if averaged else None
             if goal is not None and abs(own[k] / goal - 1) > _SAME:
                 new = max(1, round(size[k] * own[k] / goal))
                 scale[k], size[k] = size[k] / new, new
@@ -175,7 +186,7 @@ class WorkingGrid:
             if most is not None and most < size[k]:
                 first[k], size[k] = (size[k] - most) // 2, most
         affine[:3, 3] += affine[:3, :3] @ first
-        return cls(image, part, working, affine, (size[0], size[1], size[2]))
+        return cls(image, part, working, affine, (size[0], size[1], size[2]), averaged)
 
     def read(self, seq: ImageSequence, scheme: Scheme) -> NDArray[np.float32]:
         """A channel as (step, row, column) in network units; 0 where it has no voxel."""

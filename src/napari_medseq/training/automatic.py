@@ -17,6 +17,7 @@ import torch
 from napari_medseq import files, record
 from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.inference import devices
+from napari_medseq.inference.doubts import Doubt
 from napari_medseq.inference.slab_steps import SlabSettings
 from napari_medseq.inference.tuning import has_bfloat16
 from napari_medseq.inference.working import Working
@@ -29,7 +30,7 @@ from napari_medseq.training import automatic_bundle
 from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.budget import SPARE, Budget, threads
 from napari_medseq.training.fingerprint import Fingerprint
-from napari_medseq.training.judging import choose_judges, patient_scores, seconds_to_judge
+from napari_medseq.training.judging import Judged, choose_judges, judged, seconds_to_judge
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.plan import Plan, bfloat16_pays, make_plan
 from napari_medseq.training.prepared import Decoded, measured, slab_cases
@@ -113,13 +114,14 @@ def train_automatically(
     check(cancelled)
     task = _Task(config=c, plan=plan, facts=facts, classes=classes, learned=learned, judging=judging, device=device)
     outcome = _learn(task, budget, progress, cancelled)
+    outcome.plan.save(run / "plan.yaml")
     automatic_bundle.write(c, outcome)
     patients = tuple(sorted({x.patient for x in learned}))
     automatic_bundle.write_record(c, layout, outcome, patients)
     return AutoResult(
         Path(c.out),
         load_model(Path(c.out)),
-        plan,
+        outcome.plan,
         outcome.course,
         patients,
         {p: dict(s) for p, s in outcome.scores.items()},
@@ -183,7 +185,7 @@ def _learn(
             cancelled=cancelled,
         )
         stop = budget.after(math.inf if c.judges else 1 - SPARE)
-        scores = patient_scores(course.network, inference, task.judging, names, task.device, stop)
+        found = judged(course.network, inference, task.judging, names, task.device, stop)
     if course.seen < WARM_UP * plan.batch:
         warnings.warn(
             f"Only {course.seen} windows were seen, which is too few to learn from (the rate rises over {WARM_UP * plan.batch}); give "
@@ -191,16 +193,33 @@ def _learn(
             MedseqWarning,
             stacklevel=4,
         )
+    plan = _with_doubt(c, plan, found)
     return automatic_bundle.Learned(
         definition=task.definition,
         course=course,
-        inference=inference,
+        plan=plan,
+        inference=_inference(plan, facts),
         channels=[channel.name for channel in facts.channels],
         classes=tuple(names),
         modality=c.modality or facts.channels[0].modality,
-        scores=scores,
+        scores=found.scores,
         cases=len(task.learned),
     )
+
+
+def _with_doubt(c: AutoConfig, plan: Plan, found: Judged) -> Plan:
+    """The plan with how sure an answer must be, as the patients say that judged; as it is where the config says what is doubted."""
+    if "doubt" in c.settings or (plan.doubt is None and found.above is None):
+        return plan
+    doubt = (plan.doubt or Doubt()).model_copy(update={"above": found.above})
+    why = (
+        "too few patients judged to say how sure an answer must be"
+        if found.above is None
+        else f"answers that are less sure than those on {len(found.scores)} patients that judged"
+    )
+    of_images = plan.reasons.get("doubt", "").split("; ")[0]
+    reasons = {**plan.reasons, "doubt": f"{of_images}; {why}"}
+    return plan.model_copy(update={"doubt": None if doubt == Doubt() else doubt, "reasons": reasons})
 
 
 def _decoded(c: AutoConfig, layout: Layout, kept_back: Collection[str]) -> Decoded:
@@ -229,7 +248,14 @@ def _new_plan(c: AutoConfig, facts: Fingerprint, device: torch.device) -> Plan:
 def _working(plan: Plan) -> Working:
     """How an image is resampled and scaled before the network sees it."""
     return Working(
-        axis=plan.axis, spacing_mm=plan.spacing_mm, schemes=plan.schemes, focus=plan.focus, position=plan.position
+        axis=plan.axis,
+        spacing_mm=plan.spacing_mm,
+        schemes=plan.schemes,
+        focus=plan.focus,
+        position=plan.position,
+        own_slices=plan.own_slices,
+        trimmed=plan.trimmed,
+        step_mm=plan.step_mm,
     )
 
 
@@ -363,4 +389,5 @@ def _inference(plan: Plan, facts: Fingerprint) -> SlabSettings:
         precision="bfloat16" if plan.bfloat16 else "float32",
         keep_largest=plan.keep_largest,
         missing_channels=len(facts.channels) > 1 and plan.augment.drop_channel > 0,
+        doubt=plan.doubt,
     )

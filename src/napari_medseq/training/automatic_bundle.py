@@ -14,6 +14,7 @@ from napari_medseq.models import bundle
 from napari_medseq.models.plain import Definition
 from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.layouts import Layout
+from napari_medseq.training.plan import Plan
 from napari_medseq.training.slab_loop import Course
 
 
@@ -26,6 +27,8 @@ class Learned:
     definition : mapping
         Definition of the network.
     course : Course
+    plan : Plan
+        With what was decided at the end.
     inference : SlabSettings
     channels, classes : sequence of str
         Names; of the classes without background.
@@ -38,6 +41,7 @@ class Learned:
 
     definition: Definition
     course: Course
+    plan: Plan
     inference: SlabSettings
     channels: Sequence[str]
     classes: Sequence[str]

@@ -98,7 +98,8 @@ def train_classes(
     found = survey(decoded, part(progress, 0.0, 0.04), cancelled, budget.after(_MEASURING))
     device = learning_device(c)
     plan = _plan(c, layout, found, 8 if device.type == "cuda" else c.threads or torch.get_num_threads())
-    cases = exam_cases(decoded, plan, part(progress, 0.04, 0.1), cancelled, budget.after(_READING))
+    cases, kind = exam_cases(decoded, plan, part(progress, 0.04, 0.1), cancelled, budget.after(_READING))
+    plan = plan.of_kind(kind, c.settings)
     groups = _groups(c, cases, plan.classes, {e.patient for e in layout.entries if e.split == "validation"})
     parts = [_part(c, k) for k in range(1, len(groups) + 1)]
     modality = c.modality or found.modality

@@ -66,7 +66,7 @@ def write_model(folder: Path, c: AutoConfig, learned: Learned, modality: str | N
             "classes": {str(k): v for k, v in enumerate(plan.classes)}, "sequence_axis": plan.along,
         },
         network=plan.definition,
-        inference={"along": plan.along, "pixel_mm": plan.pixel_mm, "size": list(plan.size)},
+        inference=plan.inference,
         weights=learned.weights,
         card=_card(name, c, learned),
         licence_text=c.licence + "\n",

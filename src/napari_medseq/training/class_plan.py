@@ -11,8 +11,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from napari_medseq.inference.doubts import Doubt
 from napari_medseq.models.plain import Definition
 from napari_medseq.training.augment import AugmentSettings
+from napari_medseq.training.kind import Kind
 from napari_medseq.training.plan_file import PlanFile
 
 _VOXELS_PER_SECOND = 1_000_000.0  # learned per second and core by the network of the plan (1.4 million were measured)
@@ -73,6 +75,12 @@ class ClassPlan(PlanFile):
         outlines.
     rate : float
         Learning rate.
+    trimmed : bool
+        As in `InferenceSettings`.
+    step_mm : float or None
+        As in `InferenceSettings`: the least distance of slices that was learned from.
+    doubt : Doubt or None
+        From where on an image is doubted.
     """
 
     task: Literal["classification"] = "classification"
@@ -92,6 +100,30 @@ class ClassPlan(PlanFile):
     flip: float = Field(0.5, ge=0, le=1)
     augment: float = Field(0.4, ge=0, le=2)
     rate: float = Field(2e-3, gt=0)
+    trimmed: bool = False
+    step_mm: float | None = Field(None, gt=0)
+    doubt: Doubt | None = None
+
+    def of_kind(self, kind: Kind, settings: Mapping[str, object]) -> ClassPlan:
+        """The plan with what all exams together say, but for what the settings do."""
+        doubt = kind.doubt(values=False, always_there=False)
+        step_mm = None if self.along == "t" or kind.step_mm is None else float(f"{kind.step_mm[0]:.4g}")
+        found: dict[str, tuple[object, str]] = {"doubt": (doubt, kind.why(doubt))}
+        if step_mm is not None:
+            why = (
+                f"no slices that were learned from lie less than {step_mm:.3g} mm apart: much thinner ones are averaged"
+            )
+            found["step_mm"] = (step_mm, why)
+        found = {name: value for name, value in found.items() if name not in settings}
+        reasons = {**self.reasons, **{name: why for name, (_, why) in found.items()}}
+        return self.model_copy(update={**{name: value for name, (value, _) in found.items()}, "reasons": reasons})
+
+    @property
+    def inference(self) -> Definition:
+        """How the network is to be run."""
+        doubt = None if self.doubt is None else self.doubt.model_dump(mode="json")
+        own: Definition = {"along": self.along, "pixel_mm": self.pixel_mm, "size": list(self.size)}
+        return {**own, "trimmed": self.trimmed, "step_mm": self.step_mm, "doubt": doubt}
 
     @property
     def augmentation(self) -> AugmentSettings:
@@ -165,11 +197,13 @@ def make_class_plan(
         neighbours=1 if along == "slices" and exam.steps > 2 else 0,
         rnn="none" if exam.steps == 1 else "gru",
         flip=flip,
+        trimmed=True,
         reasons={
             "pixel_mm": why_pixel,
             **_why_sequence(exam, steps, along),
             "flip": why_flip,
             "coarse": why_coarse,
+            "trimmed": "borders of one value say nothing of a patient, so that padding changes nothing",
             "augment": "less than for outlines, since size and contrast may be what tells the classes apart",
             "dropout": "with it the loss of the training falls more slowly",
             "batch": "exams at once, each class as often as the others",

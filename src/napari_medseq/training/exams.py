@@ -12,11 +12,13 @@ import torch
 
 from napari_medseq.errors import MedseqError, MedseqWarning, unheard
 from napari_medseq.inference.frame import frame
+from napari_medseq.inference.upright import Upright
 from napari_medseq.models.info import COLOURS
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.class_plan import ClassPlan, ExamShape
+from napari_medseq.training.kind import Kind, KindMeasuring
 from napari_medseq.training.layouts import Entry
 from napari_medseq.training.prepared import Decoded, Late
 
@@ -93,9 +95,10 @@ def exam_shape(images: Mapping[str, ImageSequence]) -> tuple[Along, ExamShape]:
     MedseqError
         If its channels are not on one grid, or it is empty.
     """
-    first = next(iter(images.values()))
+    _, channels = Upright.of_channels(list(images.values()), trimmed=True)
+    first = channels[0]
     along: Along = "t" if "t" in first.axes else "slices"
-    f = frame(list(images.values()), along=along, pixel_mm=None, stride=1)
+    f = frame(channels, along=along, pixel_mm=None, stride=1)
     row_mm, column_mm = (first.spacing[a] for a in f.axes[1:])
     shape = ExamShape(
         steps=f.steps, slices=f.thick, rows=f.inner[0], columns=f.inner[1], row_mm=row_mm, column_mm=column_mm
@@ -109,8 +112,8 @@ def exam_cases(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
     late: Late | None = None,
-) -> list[Case]:
-    """A case for each exam that can be used, in the order of their names; a warning says which are left out.
+) -> tuple[list[Case], Kind]:
+    """A case for each exam that can be used, in the order of their names, and what they have in common; a warning says which are left out.
 
     Raises
     ------
@@ -118,6 +121,7 @@ def exam_cases(
         If none can be used.
     """
     cases: list[Case] = []
+    kind = KindMeasuring()
     entries, unread = list(decoded.entries), 0
     for number, entry in enumerate(with_progress(entries, len(entries), "preparing", progress, cancelled)):
         if late is not None and len(cases) >= _LEAST_EXAMS and late():
@@ -125,7 +129,7 @@ def exam_cases(
             break
         try:
             with unheard():
-                cases.append(_case(entry, decoded.images(entry), plan))
+                cases.append(_case(entry, decoded.images(entry), plan, kind))
         except MedseqError as error:
             decoded.leave_out(entry, error)
     if not cases:
@@ -136,11 +140,11 @@ def exam_cases(
             MedseqWarning,
             stacklevel=3,
         )
-    return sorted(cases, key=lambda c: c.name)
+    return sorted(cases, key=lambda c: c.name), kind.result
 
 
-def _case(entry: Entry, images: Mapping[str, ImageSequence], plan: ClassPlan) -> Case:
-    channels = in_channels(images, plan.channels)
+def _case(entry: Entry, images: Mapping[str, ImageSequence], plan: ClassPlan, kind: KindMeasuring) -> Case:
+    _, channels = Upright.of_channels(in_channels(images, plan.channels), trimmed=plan.trimmed)
     if any(("t" in c.axes) != (plan.along == "t") for c in channels):
         has = "no frames, which the other exams have" if plan.along == "t" else "frames, which the other exams have not"
         raise MedseqError(f"it has {has}")
@@ -151,6 +155,7 @@ def _case(entry: Entry, images: Mapping[str, ImageSequence], plan: ClassPlan) ->
     )
     if case.image.ndim == 5 and case.image.shape[2] > 1 and plan.slices == 1:
         raise MedseqError("its frames are volumes, which those of the other exams are not")
+    kind.add(entry.patient, channels[0])
     return replace(case, name=entry.case)
 
 

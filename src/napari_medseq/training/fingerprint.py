@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.inference.working import canonical_turn
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.settings import Settings
+from napari_medseq.training.kind import Kind, KindMeasuring
+from napari_medseq.volumes.part import part_of
+from napari_medseq.volumes.trimming import inner_box
 
 Three = tuple[float, float, float]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+#: slices lie so many times as far apart as pixels, at least, where they are what was acquired
+THICKER = 1.3
 
 _SAMPLE = 4000  # values of the foreground kept per case and channel
 _MOST, _MANY = 98, 90  # per cent of the cases
@@ -88,6 +97,14 @@ class Fingerprint(Settings):
     left_right : bool
         Whether x runs from one side of the body to the other in all cases; in frames of a sagittal plane it does not. Pictures
         that lie nowhere in space are taken as if it did.
+    least_mm : (float, float, float) or None
+        The least spacing of any case along (x, y, z); None where nobody knows that of one, and of frames.
+    own_slices : bool
+        Whether slices are thick and lie in another direction of the body in some of the cases than in the others: z is that of the
+        slices then (`Working.own_slices`).
+    always_there : bool
+        Whether every case holds a label.
+    kind : Kind
     """
 
     cases: int
@@ -105,6 +122,10 @@ class Fingerprint(Settings):
     one_piece: bool = False
     one_sided: tuple[bool, bool, bool]
     left_right: bool = True
+    least_mm: Three | None = None
+    own_slices: bool = False
+    always_there: bool = False
+    kind: Kind = Kind()
 
     def of_class(self, value: int, name: str) -> ClassFacts:
         """The facts about a class; a class that was first seen after measuring has no size."""
@@ -124,16 +145,20 @@ class Measuring:
     def __init__(self, channels: Iterable[str]) -> None:
         self.names = list(channels)
         self.patients: list[str] = []
-        self.spacing: list[NDArray[np.float64]] = []
-        self.shape: list[tuple[int, ...]] = []
-        self.frames, self.left_right = False, True
+        self.kind = KindMeasuring()
+        self.turns: list[tuple[geometry.Reorientation, geometry.Reorientation]] = []
+        self.thick: list[
+            str
+        ] = []  # the direction of the body in which a case's slices lie; "" where they are not thick
+        self.spacing: list[NDArray[np.float64]] = []  # here and below in the image's own x, y and z
+        self.shape: list[NDArray[np.int64]] = []
+        self.frames, self.left_right, self.oriented = False, True, True
         self.channels = {n: _Channel() for n in self.names}
         self.volumes: dict[int, list[float]] = {}
         self.across: dict[int, list[float]] = {}
-        self.sides: dict[int, list[NDArray[np.float64]]] = {}
+        self.sides: dict[int, list[tuple[int, NDArray[np.float64]]]] = {}
         self.centres: list[dict[int, NDArray[np.float64]]] = []
-        self.reach: list[NDArray[np.float64]] = []
-        self.off: list[NDArray[np.float64]] = []
+        self.reach: list[tuple[int, NDArray[np.float64]]] = []
         self.apart: list[float] = []
 
     def know(self, name: str) -> None:
@@ -144,19 +169,24 @@ class Measuring:
 
     def add(self, patient: str, images: Mapping[str, ImageSequence], labels: ImageSequence) -> None:
         """A case: its channels, of which some may be missing, and its labels."""
-        first = next(iter(images.values()))
+        box = inner_box(next(iter(images.values())))
+        first = part_of(next(iter(images.values())), {a: slice(*span) for a, span in box.items()})
         self.patients.append(patient)
-        turn = canonical_turn(first)
-        spacing = geometry.spacing(turn.apply_affine(first.affine, first.grid))
-        shape = [first.grid[k] for k in turn.order]
+        self.kind.add(patient, first)
+        self.oriented &= first.oriented
+        self.turns.append((canonical_turn(first), canonical_turn(first, own_slices=True)))
+        self.thick.append(_slices_lie(first))
+        spacing = np.array(geometry.spacing(first.affine), np.float64)
+        shape = np.array(first.grid)
         if "t" in first.axes:
             self.frames = True
+            spacing, shape = _turned(spacing, self.turns[-1][0]), _turned(shape, self.turns[-1][0])
             spacing[2], shape[2] = _seconds(first), first.size("t")
             self.left_right &= not (first.oriented and geometry.closest_axes(first.affine)[2][0] == 0)
         self.spacing.append(spacing)
-        self.shape.append(tuple(shape))
+        self.shape.append(shape)
         truth = np.asarray(labels.data)
-        self._measure_labels(truth, labels, turn)
+        self._measure_labels(truth, labels, tuple(slice(*box.get(a, (0, labels.size(a)))) for a in labels.axes))
         for name, seq in images.items():
             facts = self.channels[name]
             if seq.modality:
@@ -168,7 +198,8 @@ class Measuring:
             facts.values.append(values[:: max(1, values.size // _SAMPLE)])
             facts.lowest.append(_lowest(data))
 
-    def _measure_labels(self, truth: NDArray[np.generic], labels: ImageSequence, turn: geometry.Reorientation) -> None:
+    def _measure_labels(self, truth: NDArray[np.generic], labels: ImageSequence, seen: tuple[slice, ...]) -> None:
+        """Sizes of what is labelled, and where it lies in the part that is no padding."""
         voxel = geometry.voxel_volume_mm3(labels.affine)
         counts = label_counts(truth)
         centres = {}
@@ -178,26 +209,32 @@ class Measuring:
             self.apart.append(_share_apart(near))
             self.volumes.setdefault(value, []).append(float(counts[value]) * voxel)
             self.across.setdefault(value, []).append(_across(near, labels))
+            mask = mask[seen]
+            if not mask.any():
+                continue
             by_axis = {a: _centre(mask, k) for k, a in enumerate(labels.axes)}
             sides = {a: _side(mask, k) for k, a in enumerate(labels.axes)}
-            own = np.array([sides.get(a, 0.0) for a in ("x", "y", "z")])
-            turned = [(-1 if turn.flips[k] else 1) * own[turn.order[k]] for k in range(3)]
-            self.sides.setdefault(value, []).append(np.array(turned) if labels.oriented else np.zeros(3))
-            old = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
-            centres[value] = np.array([(-1 if turn.flips[k] else 1) * old[turn.order[k]] for k in range(3)])
+            own = np.array([sides.get(a, 0.0) for a in ("x", "y", "z")]) * labels.oriented
+            self.sides.setdefault(value, []).append((len(self.turns) - 1, own))
+            centres[value] = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
         self.centres.append(centres)
         if centres:
             spacing = [geometry.spacing(labels.affine)[k] for k in range(3)]
-            far = {a: _from_middle(np.greater(truth, 0), k) for k, a in enumerate(labels.axes)}
+            far = {a: _from_middle(np.greater(truth[seen], 0), k) for k, a in enumerate(labels.axes)}
             reached = np.array([far.get(a, (0.0, 0.0)) for a in ("x", "y", "z")]) * np.array(spacing)[:, None]
-            self.reach.append(reached[list(turn.order), 0])
-            self.off.append(reached[list(turn.order), 1])
+            self.reach.append((len(self.turns) - 1, reached))
 
     def result(self, classes: Mapping[int, str], cases: int, patients: int) -> Fingerprint:
         """The facts, of `cases` cases of so many patients of which these were measured."""
+        turns = self._turns()
         spacing, shape = np.array(self.spacing), np.array(self.shape)
+        if not self.frames:
+            spacing, shape = (
+                np.array([_turned(v, t) for v, t in zip(of, turns, strict=True)]) for of in (spacing, shape)
+            )
         middle = np.median(spacing, axis=0)
-        sides = self._one_sided()
+        reach = [_turned(v, turns[k]) for k, v in self.reach]
+        sides = self._one_sided(turns)
         return Fingerprint(
             cases=cases,
             patients=patients,
@@ -217,15 +254,31 @@ class Measuring:
                 )
                 for k, name in classes.items()
             },
-            reach_mm=_three(np.percentile(self.reach, _MOST, axis=0)) if self.reach else None,
-            off_middle_mm=_three(np.percentile(self.off, _MANY, axis=0)) if self.off else None,
+            reach_mm=_three(np.percentile([r[:, 0] for r in reach], _MOST, axis=0)) if reach else None,
+            off_middle_mm=_three(np.percentile([r[:, 1] for r in reach], _MANY, axis=0)) if reach else None,
             one_piece=len(self.patients) >= _FEW
             and bool(self.apart)
             and not self.frames
             and float(np.percentile(self.apart, _PIECE_CASES)) <= _APART,
             one_sided=sides,
             left_right=self.left_right,
+            least_mm=_three(spacing.min(0)) if self.oriented and not self.frames else None,
+            own_slices=self._own_slices,
+            always_there=all(self.centres),
+            kind=self.kind.result,
         )
+
+    @property
+    def _own_slices(self) -> bool:
+        """Whether the slices of nearly all cases are thick, and those of some lie in another direction than those of the others."""
+        thick = [axis for axis in self.thick if axis]
+        if self.frames or len(thick) < max(_FEW, _MANY / 100 * len(self.thick)):
+            return False
+        return Counter(thick).most_common(1)[0][1] < (1 - _BEYOND) * len(thick)
+
+    def _turns(self) -> list[geometry.Reorientation]:
+        """How each case is turned before it is looked at."""
+        return [turns[self._own_slices] for turns in self.turns]
 
     @property
     def numbered(self) -> bool:
@@ -253,22 +306,45 @@ class Measuring:
             std=float(inside.std()),
         )
 
-    def _one_sided(self) -> tuple[bool, bool, bool]:
+    def _one_sided(self, turns: Sequence[geometry.Reorientation]) -> tuple[bool, bool, bool]:
         """Along each axis: whether any two classes keep their order in at least 90 % of five or more cases, or one its side."""
         sided = [False] * 3
         for sides in self.sides.values():
-            for k, mean in enumerate(np.abs(np.mean(sides, axis=0))):
-                sided[k] |= bool(mean >= _ONE_SIDE)
+            mean = np.abs(np.mean([_facing(v, turns[k]) for k, v in sides], axis=0))
+            sided = [was or bool(m >= _ONE_SIDE) for was, m in zip(sided, mean, strict=True)]
         values = sorted(self.volumes)
         for i, a in enumerate(values):
             for b in values[i + 1 :]:
-                apart = [c[b] - c[a] for c in self.centres if a in c and b in c]
+                apart = [
+                    _facing(c[b] - c[a], turn) for c, turn in zip(self.centres, turns, strict=True) if a in c and b in c
+                ]
                 if not apart:
                     continue
                 share = (np.array(apart) > 0).mean(axis=0)
                 for k in range(3):
                     sided[k] |= len(apart) < _FEW or max(share[k], 1 - share[k]) >= 0.9
         return sided[0], sided[1], sided[2]
+
+
+def _turned(xyz: NDArray[Scalar], turn: geometry.Reorientation) -> NDArray[Scalar]:
+    """Values along the image's own x, y and z along those of the turned image."""
+    return xyz[list(turn.order)]
+
+
+def _facing(xyz: NDArray[np.float64], turn: geometry.Reorientation) -> NDArray[np.float64]:
+    """As `_turned`, of values that have a direction."""
+    return _turned(xyz, turn) * np.where(turn.flips, -1, 1)
+
+
+def _slices_lie(image: ImageSequence) -> str:
+    """The direction of the body across thick slices: "R", "A" or "S"; "" where slices are not thick."""
+    axis = image.slice_axis
+    if axis not in image.axes or image.size(axis) < 2 or not image.oriented:
+        return ""
+    others = [image.spacing[a] for a in SPACE if a != axis]
+    if image.spacing[axis] < THICKER * max(others):
+        return ""
+    return "RAS"[geometry.closest_axes(image.affine)["xyz".index(axis)][0]]
 
 
 def label_counts(truth: NDArray[np.generic]) -> dict[int, int]:

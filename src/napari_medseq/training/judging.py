@@ -1,19 +1,22 @@
-"""The patients that judge a training that configures itself, and their Dice within the time that is left."""
+"""The patients that judge a training that configures itself, and what they say of it within the time that is left."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from napari_medseq.errors import MedseqWarning, SettingsError
-from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps, starts
+from napari_medseq.inference.slab_planes import planes_of
+from napari_medseq.inference.slab_steps import SlabSettings, starts
 from napari_medseq.masks.overlap import Overlap
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.training import splits
+from napari_medseq.training.kind import sure_enough
 from napari_medseq.training.slab_windows import SlabCase
 
 _ENOUGH_PATIENTS = 20  # from which some are kept back to judge
@@ -56,13 +59,13 @@ def choose_judges(
 def seconds_to_judge(
     network: SlabUNet, settings: SlabSettings, cases: Sequence[SlabCase], device: torch.device
 ) -> float:
-    """How long `patient_scores` will take, from the time that one window takes."""
+    """How long `judged` will take, from the time that one window takes."""
     if not cases:
         return 0.0
     blank = torch.zeros(len(cases[0].image), *settings.window, dtype=cases[0].image.dtype).float().numpy()
     for _ in range(2):  # the first run prepares what later ones reuse
         began = time.perf_counter()
-        labels_of_steps(network, blank, settings, device)
+        planes_of(network, blank, settings, device)
         per_window = time.perf_counter() - began
     voxels = 0
     for case in cases:
@@ -71,16 +74,33 @@ def seconds_to_judge(
     return per_window * voxels / float(np.prod(settings.window))
 
 
-def patient_scores(
+@dataclass(frozen=True)
+class Judged:
+    """What the patients that judge say.
+
+    Attributes
+    ----------
+    scores : dict of str to dict of str to float
+        Patient → class → Dice at the working spacing.
+    above : float or None
+        `Doubt.above` that follows from their answers.
+    """
+
+    scores: dict[str, dict[str, float]]
+    above: float | None
+
+
+def judged(
     network: SlabUNet,
     settings: SlabSettings,
     cases: Sequence[SlabCase],
     names: Sequence[str],
     device: torch.device,
     late: Callable[[], bool],
-) -> dict[str, dict[str, float]]:
-    """Patient to class to Dice at the working spacing, of as many cases as there is time for; one in any case."""
+) -> Judged:
+    """Judge by as many cases as there is time for; one in any case."""
     rows: dict[str, list[list[float]]] = {}
+    sure: dict[str, list[tuple[float, float]]] = {}
     for number, case in enumerate(cases):
         if number and late():
             warnings.warn(
@@ -89,10 +109,18 @@ def patient_scores(
                 stacklevel=3,
             )
             break
-        answer = labels_of_steps(network, case.image.float().numpy(), settings, device)
-        truth = case.labels.numpy()
-        overlaps = [Overlap.of(answer == k, truth == k) for k in range(1, len(names) + 1)]
-        rows.setdefault(case.patient, []).append([o.dice if o.is_present else float("nan") for o in overlaps])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a class that none of a patient's cases has
-        return {p: dict(zip(names, np.nanmean(np.array(r), 0).tolist(), strict=True)) for p, r in rows.items()}
+        answer = planes_of(network, case.image.float().numpy(), settings, device)
+        truth, labelled = case.labels.numpy(), int(np.count_nonzero(answer.labels))
+        overlaps = [Overlap.of(answer.labels == k, truth == k) for k in range(1, len(names) + 1)]
+        dice = [o.dice if o.is_present else float("nan") for o in overlaps]
+        rows.setdefault(case.patient, []).append(dice)
+        share = answer.wrong / labelled if labelled else float("nan")
+        sure.setdefault(case.patient, []).append((share, _mean(dice)))
+    scores = {p: dict(zip(names, map(_mean, zip(*r, strict=True)), strict=True)) for p, r in rows.items()}
+    return Judged(scores, sure_enough(sure))
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean of those that are numbers; NaN where none is, such as a class that none of a patient's cases has."""
+    known = [v for v in values if not np.isnan(v)]
+    return float(np.mean(known)) if known else float("nan")

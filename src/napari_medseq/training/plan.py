@@ -15,9 +15,10 @@ from typing import ClassVar, Literal, TypeVar
 import torch
 from pydantic import Field
 
+from napari_medseq.inference.doubts import Doubt
 from napari_medseq.inference.working import Scheme, StepAxis
 from napari_medseq.models.info import COLOURS
-from napari_medseq.training.fingerprint import ChannelFacts, Fingerprint
+from napari_medseq.training.fingerprint import THICKER, ChannelFacts, Fingerprint
 from napari_medseq.training.plan_file import PlanFile
 from napari_medseq.training.slab_windows import SlabAugment
 
@@ -47,6 +48,7 @@ _WHY_BFLOAT16 = {
     True: "convolutions were faster in it on this processor",
     False: "this processor computes it no faster",
 }
+_WHY_OWN_SLICES = "slices are thick, and lie in another direction of the body in some patients than in others"
 _WHY_LARGEST = {
     True: "what is labelled is one piece in nearly every case",
     False: "a class may lie in several pieces",
@@ -82,6 +84,12 @@ class Plan(PlanFile):
     mirrored : tuple of {"step", "row", "column"}
         Axes along which inference averages with the mirrored image.
     keep_largest : bool
+    trimmed, own_slices : bool
+        As in `Working`.
+    step_mm : float or None
+        As in `Working`: the least distance of slices that was learned from.
+    doubt : Doubt or None
+        From where on an answer is doubted; how sure it must be is decided by the patients that judge.
     """
 
     axis: StepAxis
@@ -102,6 +110,10 @@ class Plan(PlanFile):
     bfloat16: bool
     mirrored: tuple[Literal["step", "row", "column"], ...] = ()
     keep_largest: bool = False
+    trimmed: bool = False
+    own_slices: bool = False
+    step_mm: float | None = Field(None, gt=0)
+    doubt: Doubt | None = None
     unlisted: ClassVar = ("augment", "schemes")
 
 
@@ -149,6 +161,9 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
     thick = spacing[0] >= THICK * max(spacing[1:]) or window[0] < 8 or facts.frames
     mirror, why_mirrored = _mirror(facts, axis)
     schemes = [_scheme(channel) for channel in facts.channels]
+    step_mm, why_step = _step_mm(facts, axis, thick)
+    fixed = schemes[0][0].kind == "fixed" and not facts.channels[0].missing
+    doubt = facts.kind.doubt(values=fixed, always_there=facts.always_there)
     reasons = {
         "axis": why_axis,
         "focus": why_focus,
@@ -165,6 +180,10 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         "keep_largest": _WHY_LARGEST[facts.one_piece],
         "mirrored": why_mirrored,
         **({} if why_position is None else {"position": why_position}),
+        "trimmed": "borders of one value say nothing of a patient, so that padding changes nothing",
+        **({"own_slices": _WHY_OWN_SLICES} if facts.own_slices else {}),
+        **({} if why_step is None else {"step_mm": why_step}),
+        "doubt": facts.kind.why(doubt),
         "schemes": "".join(why for _, why in schemes),
     }
     return Plan(
@@ -182,6 +201,10 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         bfloat16=low,
         keep_largest=facts.one_piece,
         mirrored=("column",) if mirror[2] else (),
+        trimmed=True,
+        own_slices=facts.own_slices,
+        step_mm=step_mm,
+        doubt=doubt,
         reasons=reasons,
     )
 
@@ -190,6 +213,8 @@ def _axis(facts: Fingerprint) -> tuple[StepAxis, str]:
     """The axis of the steps: time, else across the thickest slices, else the longest side."""
     if facts.frames:
         return "t", "the images have frames, which follow each other in time"
+    if facts.own_slices:
+        return "z", "the slices, in whichever direction of the body they lie"
     spacing = dict(zip(("x", "y", "z"), facts.spacing_mm, strict=True))
     length = {a: n * spacing[a] for a, n in zip(("x", "y", "z"), facts.shape, strict=True)}
     thickest = max(spacing, key=lambda a: spacing[a])
@@ -197,7 +222,7 @@ def _axis(facts: Fingerprint) -> tuple[StepAxis, str]:
     axes: dict[str, StepAxis] = {"x": "x", "y": "y", "z": "z"}
     if min(facts.shape) == 1:
         return axes["xyz"[facts.shape.index(1)]], "images are single slices"
-    if spacing[thickest] >= 1.3 * max(others):
+    if spacing[thickest] >= THICKER * max(others):
         return axes[thickest], (
             f"slices lie {spacing[thickest]:.3g} mm apart along {thickest}, pixels {max(others):.3g} mm"
         )
@@ -240,6 +265,14 @@ def _focus(focus_mm: tuple[float, float] | None, spacing: Three, window: Triple)
 def _kept_spacing(spacing: Three, thick: bool) -> tuple[float | None, float, float]:
     """Thick slices and frames are taken as they come; between them nothing could be interpolated."""
     return None if thick else _rounded(spacing[0]), _rounded(spacing[1]), _rounded(spacing[2])
+
+
+def _step_mm(facts: Fingerprint, axis: StepAxis, thick: bool) -> tuple[float | None, str | None]:
+    """The least distance of slices, where these are taken as they come."""
+    if not thick or facts.least_mm is None or _in_order(facts.shape, axis)[0] == 1:
+        return None, None
+    least = _rounded(_in_order(facts.least_mm, axis)[0])
+    return least, f"no slices that were learned from lie less than {least:.3g} mm apart: much thinner ones are averaged"
 
 
 def _in_order(xyz: tuple[T, T, T], axis: StepAxis) -> tuple[T, T, T]:
@@ -342,6 +375,8 @@ def _multiples(window: Sequence[int], strides: Sequence[Triple]) -> Triple:
 
 def _mirror(facts: Fingerprint, axis: StepAxis) -> tuple[Three, str]:
     """How often step, row and column are mirrored."""
+    if facts.own_slices:
+        return (0.0, 0.0, 0.0), "left and right are along another axis in each patient, so nothing is mirrored"
     if not facts.left_right:
         return (0.0, 0.0, 0.0), "the frames are sagittal planes, which show no left and right, so nothing is mirrored"
     sided = _in_order(facts.one_sided, axis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq.cli import main
-from napari_medseq.errors import ModelError, OperationCancelled, SettingsError
+from napari_medseq.errors import MedseqWarning, ModelError, OperationCancelled, SettingsError
 from napari_medseq.inference.folders import segment_folder
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.checking import check_data
+from napari_medseq.training.layouts import EACH
+from napari_medseq.training.plan import Plan
 
 SHORT = 0.02  # minutes
 #: of the processor, so that a busy machine does not cut the reading short
@@ -323,3 +326,30 @@ def test_train_on_a_folder_from_the_command_line(tmp_path: Path, capsys: pytest.
     assert "no patient was kept back" in said
     assert main(["train", str(data)]) == 1
     assert "-o FOLDER" in capsys.readouterr().err
+
+
+def test_a_new_training_is_protected_against_padding_and_doubts_images_of_another_kind(tmp_path: Path) -> None:
+    data = decathlon(tmp_path / "data", cases=12)
+    said = {"data": str(data), "out": str(tmp_path / "m"), "validation": 2, "patient": EACH, "settings": SMALL}
+    result = ms.train({**said, **QUICK})
+    assert isinstance(result.plan, Plan)
+    doubt = result.plan.doubt
+    assert doubt is not None
+    assert Plan.read(tmp_path / "m.run" / "plan.yaml") == result.plan
+    assert doubt.always_there
+    assert doubt.field_mm == pytest.approx((16 / 1.3, 16 * 1.3), rel=0.01)
+    assert "too few patients judged" in result.plan.reasons["doubt"]
+
+    image, _ = case(99, (12, 16, 14))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MedseqWarning)
+        seen = ms.explain(image, result.model)
+    found = ms.segment(image, result.model)
+    around, inside = [(2, 3), (5, 9), (0, 7)], (slice(2, 14), slice(5, 21), slice(0, 14))
+    wide = image.replace(data=np.pad(image.data, around, constant_values=-50))
+    assert np.array_equal(ms.segment(wide, result.model).labels.data[inside], found.labels.data)
+    assert np.allclose(ms.explain(wide, result.model).data[inside], seen.data)
+    larger = image.replace(affine=np.diag([3.0, 3.0, 3.0, 1.0]))
+    with pytest.warns(MedseqWarning, match="48 mm wide"):
+        answers = ms.segment(larger, result.model).labels, ms.explain(larger, result.model)
+    assert all(any("48 mm wide" in text for text in answer.warnings) for answer in answers)

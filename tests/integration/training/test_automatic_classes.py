@@ -192,3 +192,22 @@ def test_check_and_train_from_the_command_line(tmp_path: Path, capsys: pytest.Ca
     data.write_text("patient,T1,class\np0,p0.nii.gz,well\n")
     assert main(["train", str(data), "-o", str(tmp_path / "n"), "--minutes", "1"]) == 1
     assert "nothing to tell apart" in capsys.readouterr().err
+
+
+def test_padding_changes_no_answer_and_exams_of_another_kind_are_doubted(tmp_path: Path) -> None:
+    result = ms.train({"data": str(table(tmp_path, 10)), "out": str(tmp_path / "m"), **QUICK, "settings": SMALL})
+    assert isinstance(result.plan, ClassPlan)
+    assert ClassPlan.read(tmp_path / "m.run" / "plan.yaml") == result.plan
+    assert (result.plan.step_mm, result.plan.trimmed) == (4, True)
+    image = exam(99, ill=True)
+    answer = ms.classify(image, result.model)
+    assert answer.warnings == ()
+    wide = image.replace(data=np.pad(image.data, [(1, 2), (5, 30), (0, 9)], constant_values=-70))
+    padded = ms.classify(wide, result.model)
+    assert padded.probabilities == answer.probabilities
+    assert np.array_equal(padded.per_step[1:-2], answer.per_step)
+    with pytest.warns(MedseqWarning, match="72 mm wide"):
+        assert "72 mm wide" in ms.classify(image.replace(affine=affine_from((3, 3, 4))), result.model).warnings[0]
+    thin = exam(99, ill=True, steps=20, affine=affine_from((1, 1, 1)))
+    with pytest.warns(MedseqWarning, match="saw averages of them"):
+        assert ms.classify(thin, result.model).per_step.shape == (20, 2)

@@ -16,7 +16,8 @@ import torch
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
 from napari_medseq.inference import devices, slabs
-from napari_medseq.inference.slab_steps import SlabSettings, folded, labels_of_steps, probabilities_of_steps, starts
+from napari_medseq.inference.slab_planes import planes_of
+from napari_medseq.inference.slab_steps import SlabSettings, folded, probabilities_of_steps, starts
 from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
 from tests.unit.training import small
@@ -96,7 +97,7 @@ def test_windows_along_the_steps_add_up_to_one_answer_whatever_the_window(slab: 
         weight[inner] += ramp
     found = torch.stack(list(probabilities_of_steps(network, volume, settings, torch.device("cpu"))), 1)
     torch.testing.assert_close(found, total / weight, atol=1e-5, rtol=1e-4)
-    labels = labels_of_steps(network, volume, settings, torch.device("cpu"))
+    labels = planes_of(network, volume, settings, torch.device("cpu")).labels
     assert np.array_equal(labels, ((total / weight)[1] > 0.5).numpy())
 
 

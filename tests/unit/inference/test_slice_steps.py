@@ -18,11 +18,13 @@ from napari_medseq.errors import MedseqWarning
 from napari_medseq.inference.frame import frame
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slice_steps import SliceSteps, rows_of_steps
+from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.models import Model
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
+from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.sequence import ImageSequence, affine_from
 from tests.narrowing import of
-from tests.unit.training.small import blob, model
+from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
 THIN_MM = 1.5  # a quarter of 6 mm
 
@@ -149,3 +151,46 @@ def test_the_doubt_of_thin_slices_says_that_they_were_averaged(tmp_path: Path) -
         with pytest.warns(MedseqWarning, match="slices lie 1.5 mm apart") as found:
             ms.segment(thin(), with_step(plain, step_mm), device="cpu")
         assert any("saw averages of them" in str(w.message) for w in found) == told
+
+
+def test_classify_sees_averages_of_thin_slices_and_answers_for_each(tmp_path: Path) -> None:
+    plain, image = model(tmp_path / "net", CLASSIFIER, doubt={"step_mm": [5.0, 8.5]}), thin()
+    with pytest.warns(MedseqWarning, match="saw averages of them"):
+        found = ms.classify(image, with_step(plain, 6.0), device="cpu")
+    assert found.per_step.shape == (16, 1)
+    assert found.attention.sum() == pytest.approx(1)
+    assert "averages" in found.warnings[0]
+    framing = frame([image], along="slices", pixel_mm=None, stride=2)
+    network = of(SequenceClassifier, plain.network)
+    slices, exams, per_step = [framing.read([image], k) for k in range(16)], [], []
+    for row in rows(image, 6.0):
+        with torch.inference_mode():
+            seen = neighbourhoods(row.averaged(slices), network.neighbours)
+            embedded = torch.cat([network.encode(x[None])[0] for x in seen])[None]
+            steps, exam, _ = network.read(embedded)
+        exams.append(float(exam.sigmoid()))
+        per_step.append(torch.stack(list(row.interpolated(steps[0].sigmoid()))))
+    assert found.probabilities["lesion"] == pytest.approx(np.mean(exams), abs=1e-5)
+    assert np.allclose(found.per_step, (per_step[0] + per_step[1]) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "network"), [("grad-cam", UNET), ("attention", CLASSIFIER), ("occlusion", CLASSIFIER)]
+)
+def test_explain_sees_averages_of_thin_slices_and_answers_for_each(
+    method: Any, network: dict[str, Any], tmp_path: Path
+) -> None:
+    plain, image = model(tmp_path / "net", network), thin(8)
+    found, other = (ms.explain(image, with_step(plain, s), method=method, device="cpu") for s in (6.0, None))
+    assert found.data.shape == (8, 40, 36)
+    assert not np.allclose(found.data, other.data)
+
+
+def test_locate_sees_averages_of_thin_slices(tmp_path: Path) -> None:
+    plain, image = model(tmp_path / "net", CLASSIFIER, doubt={"step_mm": [5.0, 8.5]}), thin()
+    with pytest.warns(MedseqWarning, match="saw averages of them"):
+        found = ms.locate(image, with_step(plain, 6.0), min_score=0.01, device="cpu")
+    assert len(found)
+    with pytest.warns(MedseqWarning, match=r"1\.5 mm apart; those"):
+        other = ms.locate(image, plain, min_score=0.01, device="cpu")
+    assert found.found[0].score != other.found[0].score

@@ -196,3 +196,18 @@ def test_padding_is_left_out_of_a_working_volume_and_comes_back_empty() -> None:
         {"image": seq.replace(data=data, affine=affine)}, ["image"], Working(focus=(None, 6, 4))
     )
     assert not np.array_equal(untrimmed, expected)
+
+
+def test_slices_much_thinner_than_those_learned_from_are_averaged_and_labels_come_back() -> None:
+    values = np.random.default_rng(0).normal(0, 1, (24, 10, 12)).astype(np.float32)
+    image = ImageSequence(values, ("z", "y", "x"), np.diag([1.0, 1.0, 2.0, 1.0]))
+    working = Working(spacing_mm=(None, 1.0, 1.0), step_mm=8.0)
+    volume, grid = working_volume({"image": image}, ["image"], working)
+    assert (volume.shape, grid.averaged) == ((1, 6, 10, 12), True)
+    assert volume.std() < 0.7 * working_volume({"image": image}, ["image"], Working())[0].std()
+    steps = np.zeros(volume.shape[1:], np.uint8)
+    steps[2] = 1
+    assert set(np.flatnonzero(grid.back(steps, labels=True).any((1, 2))).tolist()) == {8, 9, 10, 11}
+    for same in (image.replace(oriented=False), image.replace(affine=np.diag([1.0, 1.0, 5.5, 1.0]))):
+        assert not WorkingGrid.of(same, working).averaged
+        assert WorkingGrid.of(same, working).size[2] == 24

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_medseq.errors import MedseqWarning
 from napari_medseq.geometry import Affine
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.fingerprint import Fingerprint, Measuring, are_numbers
+from napari_medseq.training.kind import Kind, KindMeasuring, sure_enough
+from napari_medseq.training.plan import make_plan
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -19,11 +22,16 @@ def ball(shape: tuple[int, ...], middle: tuple[float, ...], radius: float, mm: t
     return inside
 
 
+def textured(mask: NDArray[np.generic]) -> NDArray[np.float32]:
+    """An image of a mask without a border of one value."""
+    return mask.astype(np.float32) + np.random.default_rng(0).uniform(0, 0.1, mask.shape).astype(np.float32)
+
+
 def facts(*masks: NDArray[np.generic], affine: Affine = LPS, values: NDArray[np.float32] | None = None) -> Fingerprint:
     measuring = Measuring(["image"])
     for k, mask in enumerate(masks):
         axes = ("z", "y", "x")[-mask.ndim :]
-        image = ImageSequence(mask.astype(np.float32) if values is None else values, axes, affine, name="image")
+        image = ImageSequence(textured(mask) if values is None else values, axes, affine, name="image")
         labels = image.labels_like(mask.astype(np.uint8), name="labels", label_names={})
         measuring.add(str(k), {"image": image}, labels)
     return measuring.result({1: "one"}, cases=len(masks), patients=len(masks))
@@ -59,7 +67,7 @@ def test_frames_of_a_sagittal_plane_are_as_large_as_their_plane() -> None:
     mask[:, 4:8, 4:8] = 1
     affine = np.eye(4)
     affine[:3, :3] = np.array([[0, -1.5, 0], [0, 0, -2.0], [-8, 0, 0]]).T  # to the back, downwards, to the left
-    image = ImageSequence(mask.astype(np.float32), ("t", "y", "x"), affine, times=np.arange(0, 2.5, 0.5), name="cine")
+    image = ImageSequence(textured(mask), ("t", "y", "x"), affine, times=np.arange(0, 2.5, 0.5), name="cine")
     measuring = Measuring(["image"])
     measuring.add("a", {"image": image}, image.labels_like(mask, name="labels", label_names={}))
     found = measuring.result({1: "one"}, cases=1, patients=1)
@@ -91,3 +99,79 @@ def test_numbers_of_objects_are_told_from_classes() -> None:
     assert not are_numbers([range(1, 12), range(1, 12)])  # as many structures in each
     assert not are_numbers([[1, 2], [1]])
     assert not are_numbers([[1, 2, 3, 5, 6, 7, 8, 9], range(1, 4)])
+
+
+def test_padding_changes_nothing_but_the_size_of_the_image() -> None:
+    mask = ball((12, 30, 40), (6, 12, 15), 5, (1, 1, 1))
+    values = textured(mask)
+    plain = facts(mask, values=values)
+    wide = [(3, 9), (0, 20), (7, 0)]
+    moved = np.eye(4)
+    moved[:3, 3] = LPS[:3, :3] @ (-7, 0, -3)
+    padded = facts(np.pad(mask, wide), values=np.pad(values, wide, constant_values=-9), affine=LPS @ moved)
+    assert padded == plain
+
+
+def thick(axis: int, flip: bool) -> ImageSequence:
+    """Five slices 8 mm apart across an axis of the body, with pixels of 1 mm; (x, y, z) of the body are (R, A, S)."""
+    columns = np.eye(3)[[k for k in range(3) if k != axis] + [axis]] * np.array([[1], [1], [-8 if flip else 8]])
+    affine = np.eye(4)
+    affine[:3, :3] = columns.T
+    values = np.random.default_rng(axis).normal(0, 1, (5, 24, 32)).astype(np.float32)
+    return ImageSequence(values, ("z", "y", "x"), affine, name="image")
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_thick_slices_that_lie_in_different_directions_are_the_steps(mixed: bool) -> None:
+    measuring = Measuring(["image"])
+    for k in range(12):
+        image = thick(k % 3 if mixed else 1, flip=k % 2 == 0)
+        mask = np.zeros(image.data.shape, np.uint8)
+        mask[1:4, 8:12, 20:28] = 1
+        measuring.add(str(k), {"image": image}, image.labels_like(mask, name="labels", label_names={}))
+    found = measuring.result({1: "one"}, cases=12, patients=12)
+    plan = make_plan(found, seconds=60, bfloat16=False)
+    assert (found.own_slices, plan.own_slices) == (mixed, mixed)
+    assert plan.axis == ("z" if mixed else "y")
+    assert plan.spacing_mm[0] is None
+    assert plan.step_mm == 8
+    if mixed:
+        assert found.spacing_mm == pytest.approx((1, 1, 8))
+        assert found.shape == (32, 24, 5)
+        assert plan.mirrored == ()
+        assert plan.augment.mirror == (0, 0, 0)
+
+
+def test_doubts_follow_from_the_images_of_enough_patients() -> None:
+    def kind(patients: int, **changes: object) -> Kind:
+        measuring = KindMeasuring()
+        for k in range(patients):
+            measuring.add(str(k), thick(k % 3, flip=False).replace(**changes))
+        return measuring.result
+
+    few, enough = kind(9), kind(12)
+    assert few.doubt(values=True, always_there=True) is None
+    assert "9 patient(s)" in few.why(None)
+    doubt = enough.doubt(values=True, always_there=True)
+    assert doubt is not None
+    assert doubt.field_mm == pytest.approx((32 / 1.3, 32 * 1.3), rel=1e-3)
+    assert doubt.step_mm == pytest.approx((8 / 1.3, 8 * 1.3), rel=1e-3)
+    seen = thick(0, flip=False)
+    assert doubt.of_image(seen, "net") == []
+    with pytest.warns(MedseqWarning, match="values go from"):
+        assert len(doubt.of_image(seen.replace(data=seen.data * 50), "net")) == 1
+    assert "each of them" in enough.why(doubt)
+    without = enough.doubt(values=False, always_there=False)
+    assert without is not None
+    assert without.low is None
+    nowhere = kind(12, oriented=False)
+    assert nowhere.doubt(values=False, always_there=False) is None
+    assert "nobody knows" in nowhere.why(None)
+
+
+def test_how_sure_an_answer_must_be_is_set_by_good_answers_on_enough_patients() -> None:
+    good: dict[str, list[tuple[float, float]]] = {f"{k}": [(0.1 + k / 100, 0.8)] for k in range(5)}
+    assert sure_enough(good) == pytest.approx(0.18)  # 1.25 times 0.14, rounded up
+    assert sure_enough({k: good[k] for k in "0123"}) is None
+    assert sure_enough({**good, "poor": [(3.0, 0.2)], "nothing": [(float("nan"), 0.0)]}) == sure_enough(good)
+    assert sure_enough({**good, "4": [(3.0, 0.2)]}) is None

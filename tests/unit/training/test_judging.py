@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.inference.slab_planes import planes_of
 from napari_medseq.inference.slab_steps import SlabSettings
 from napari_medseq.inference.working import Working
 from napari_medseq.models.slab_unet import SlabUNet
-from napari_medseq.training.judging import choose_judges, patient_scores, seconds_to_judge
+from napari_medseq.training.judging import choose_judges, judged, seconds_to_judge
 from napari_medseq.training.prepared import ClassIndices
 from napari_medseq.training.slab_windows import SlabCase
 
@@ -28,12 +29,28 @@ def test_judging_ends_with_the_time_and_says_how_many_judged() -> None:
     settings = SlabSettings(working=Working(), window=(4, 8, 8))
     cases = [case("a"), case("b"), case("c", steps=16)]
     with pytest.warns(MedseqWarning, match="1 of 3 cases"):
-        scores = patient_scores(network, settings, cases, ["one"], CPU, lambda: True)
-    assert list(scores) == ["a"]
-    assert list(patient_scores(network, settings, cases, ["one"], CPU, lambda: False)) == ["a", "b", "c"]
+        found = judged(network, settings, cases, ["one"], CPU, lambda: True)
+    assert list(found.scores) == ["a"]
+    assert list(judged(network, settings, cases, ["one"], CPU, lambda: False).scores) == ["a", "b", "c"]
     assert seconds_to_judge(network, settings, [], CPU) == 0
     short, long = (seconds_to_judge(network, settings, c, CPU) for c in (cases[:1], cases * 50))
     assert 0 < short < long
+
+
+def test_how_sure_answers_must_be_is_taken_from_those_that_judge() -> None:
+    torch.manual_seed(0)
+    network = SlabUNet(channels=1, classes=2, widths=(4, 8), strides=((1, 2, 2),)).eval()
+    settings = SlabSettings(working=Working(), window=(4, 8, 8))
+    cases, shares = [], []
+    for k in range(5):
+        image = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(k)).half()
+        answer = planes_of(network, image.float().numpy(), settings, CPU)
+        cases.append(SlabCase(f"{k}", f"{k}", image, torch.from_numpy(answer.labels)))
+        shares.append(answer.wrong / np.count_nonzero(answer.labels))
+    found = judged(network, settings, cases, ["one"], CPU, lambda: False)
+    assert found.scores["0"] == {"one": 1.0}
+    assert found.above == pytest.approx(1.25 * max(shares), abs=0.01)
+    assert judged(network, settings, cases[:4], ["one"], CPU, lambda: False).above is None
 
 
 def test_those_named_judge_then_those_kept_back_then_some_by_chance() -> None:

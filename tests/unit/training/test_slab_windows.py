@@ -53,9 +53,10 @@ def test_each_step_has_its_own_gain() -> None:
 def test_the_fingerprint_tells_how_far_labels_reach_from_the_middle_whatever_the_orientation() -> None:
     truth = np.zeros((5, 11, 21), np.uint8)
     truth[2, 5, 10:15] = 1  # four voxels from the middle along x, to the far border of the voxel
+    texture = np.random.default_rng(0).random(truth.shape, np.float32)  # no border of one value
     turned = np.array([[0, 2.0, 0, 0], [-3.0, 0, 0, 0], [0, 0, 4.0, 0], [0, 0, 0, 1]])  # x is patient's y, 3 mm
     for affine, axis, mm in ((np.diag([3.0, 2.0, 4.0, 1.0]), 0, 3.0), (turned, 1, 3.0)):
-        image = ms.ImageSequence(truth.astype(np.float32), ("z", "y", "x"), affine)
+        image = ms.ImageSequence(texture + truth, ("z", "y", "x"), affine)
         measuring = Measuring(["image"])
         measuring.add("p", {"image": image}, image.labels_like(truth, name="labels", label_names={1: "one"}))
         found = measuring.result({1: "one"}, cases=1, patients=1)
