@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 
 from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteError
+from napari_medseq.io import naming
 from napari_medseq.io.spreadsheets import path_in, read_rows
 
 Studies = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -67,8 +68,8 @@ def find_patients(studies: Studies, *, heap: Path | None = None, apart: Path | N
     ReadError
         If there are no patients, or a study does not exist.
     SettingsError
-        If two patients have the same name, or a name is reserved for the cohort's own files, because results are kept
-        by name.
+        If two patients have the same name, or a name is reserved for the cohort's own files or by Windows, because results
+        are kept by name.
     """
     try:
         patients = [Patient(_checked_name(name), path) for name, path in _named_paths(studies, heap, apart)]
@@ -97,6 +98,8 @@ def _comparable(name: str) -> str:
 def _checked_name(name: str) -> str:
     if not name or name in (".", "..") or "/" in name or "\\" in name or name.startswith(".") or "\0" in name:
         raise SettingsError(f"{name!r} cannot name a patient's result folder; use letters, digits, - and _.")
+    if not naming.is_portable(name):
+        raise SettingsError(f"A study cannot be called {name!r}: Windows cannot have a folder of that name. Rename it.")
     if _comparable(name) in RESERVED:
         raise SettingsError(f"A study cannot be called {name!r}: the cohort's own file has that name. Rename it.")
     return name

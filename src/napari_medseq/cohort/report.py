@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -33,6 +33,7 @@ _OUTLIER_Z = 3.5
 _MAD_TO_SD = 1.4826
 #: largest number of patients that are drawn as lines of their own, and listed in one table
 _MOST_DRAWN, _MOST_LISTED = 500, 1000
+_REPORT = "report.html"  # of one patient
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -46,13 +47,14 @@ def write_cohort_report(rows: Sequence[Row], path: Path) -> Path:
     """
     table = frame(rows)
     change = _log_change(table)
+    reports = {str(study) for study in table["study"] if (path.parent / str(study) / _REPORT).is_file()}
     parts = [
         "<h1>Cohort</h1>",
         f'<p class="note">{DISCLAIMER}</p>',
         "<h2>In short</h2>",
         _list(_in_short(table)),
         "<h2>Failures</h2>",
-        *_failures(table),
+        *_failures(table, reports),
         "<h2>Burden over time</h2>",
         _picture(_burden(rows), "Total volume of each patient since the first visit."),
         "<h2>Change of burden</h2>",
@@ -62,9 +64,9 @@ def write_cohort_report(rows: Sequence[Row], path: Path) -> Path:
             f"{name or 'nothing to compare'}: {n}" for name, n in Counter(table["response"].fillna("")).most_common()
         ),
         "<h2>Outliers</h2>",
-        *_outliers(table, change),
+        *_outliers(table, change, reports),
         "<h2>Patients</h2>",
-        *_patients(table),
+        *_patients(table, reports),
     ]
     head = f'<meta charset="utf-8"><title>Cohort</title><style>{_STYLE}</style>'
     body = "\n".join(parts)
@@ -86,25 +88,25 @@ def _in_short(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _failures(table: pd.DataFrame) -> list[str]:
+def _failures(table: pd.DataFrame, reports: Set[str]) -> list[str]:
     bad = table[(table["status"] == "failed") | (table["dropped"].fillna(0) > 0)]
     if bad.empty:
         return ["<p>None.</p>"]
-    rows = [[_link(str(s)), _text(state), _text(why)] for s, state, why in _triples(bad, "status", "error")]
+    rows = [[_link(str(s), reports), _text(state), _text(why)] for s, state, why in _triples(bad, "status", "error")]
     return [_table(["patient", "status", "reason"], rows[:_MOST_LISTED]), *_more(rows)]
 
 
-def _patients(table: pd.DataFrame) -> list[str]:
+def _patients(table: pd.DataFrame, reports: Set[str]) -> list[str]:
     names = ["status", "visits", "lesions", "first_ml", "last_ml", "response", "warnings"]
     rows = [
-        [_link(str(values[0])), *(_text(v) for v in values[1:])]
+        [_link(str(values[0]), reports), *(_text(v) for v in values[1:])]
         for values in table[["study", *names]].itertuples(index=False)
     ]
     heads = ["patient", "status", "visits", "lesions", "first (mL)", "last (mL)", "response", "doubts"]
     return [_table(heads, rows[:_MOST_LISTED]), *_more(rows)]
 
 
-def _outliers(table: pd.DataFrame, change: pd.Series[float]) -> list[str]:
+def _outliers(table: pd.DataFrame, change: pd.Series[float], reports: Set[str]) -> list[str]:
     """Patients whose burden changed far more, or less, than that of the others."""
     finite = change.dropna()
     spread = _MAD_TO_SD * float(np.median(np.abs(finite - finite.median()))) if len(finite) else 0.0
@@ -115,7 +117,7 @@ def _outliers(table: pd.DataFrame, change: pd.Series[float]) -> list[str]:
     if far.empty:
         return [f"<p>None (robust z over {_OUTLIER_Z}).</p>"]
     rows = [
-        [_link(str(study)), f"{100 * float(np.expm1(value)):+.0f} %", f"{score:+.1f}"]
+        [_link(str(study), reports), f"{100 * float(np.expm1(value)):+.0f} %", f"{score:+.1f}"]
         for study, value, score in zip(far["study"], change[far.index], z[far.index], strict=True)
     ]
     return [_table(["patient", "change of burden", "robust z"], rows[:_MOST_LISTED]), *_more(rows)]
@@ -169,10 +171,12 @@ def _text(value: object) -> str:
     return escape(_CONTROL.sub(" ", f"{value:.4g}" if isinstance(value, float) else str(value)))
 
 
-def _link(study: str) -> str:
-    """The patient's name, linked to the report in its folder."""
+def _link(study: str, reports: Set[str]) -> str:
+    """The patient's name, linked to the report in its folder where there is one: one that failed has none."""
+    if study not in reports:
+        return _text(study)
     place = quote(study.encode("utf-8", "surrogateescape"))
-    return f'<a href="{place}/report.html">{_text(study)}</a>'
+    return f'<a href="{place}/{_REPORT}">{_text(study)}</a>'
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

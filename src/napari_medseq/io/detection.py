@@ -18,6 +18,7 @@ _VRS = frozenset(
 _HEAD = 1024
 _PLAIN = {
     b"\x89PNG\r\n\x1a\n": "picture", b"\xff\xd8\xff": "picture", b"BM": "picture",
+    b"GIF87a": "picture", b"GIF89a": "picture",
     b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
 }  # fmt: skip
 

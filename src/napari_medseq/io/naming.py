@@ -48,6 +48,8 @@ _CHANNEL = re.compile(r"_(\d{4})$")
 _LABEL_FOLDERS = (
     "labels", "label", "labelstr", "labelsts", "masks", "segmentations", "annotations", "ground_truth", "groundtruth", "gt",
 )  # fmt: skip
+#: names that are devices in Windows in any folder, whatever follows their first dot
+_DEVICE = re.compile(r"^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)", re.IGNORECASE)
 #: Years from 1600 on: BIDS hides dates before 1925, other de-identifiers shift them by centuries.
 _DATE = re.compile(r"(?<!\d)(1[6-9]\d\d|2[01]\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -122,9 +124,15 @@ def _changed(year: str, month: str, day: str, change: Callable[[date], date]) ->
 
 
 def readable(text: str, fallback: str = "image") -> str:
-    """A name fit for a layer and a file: control characters and path separators out, spaces to underscores."""
-    cleaned = re.sub(r"[^\w.+=()\-]+", "_", str(text).strip(), flags=re.UNICODE).strip("_.")
-    return cleaned[:80] or fallback
+    """A name fit for a layer and a file: control characters and path separators out, spaces to underscores, and no name of a device
+    of Windows."""
+    cleaned = re.sub(r"[^\w.+=()\-]+", "_", str(text).strip(), flags=re.UNICODE).strip("_.")[:80].rstrip("_.")
+    return _DEVICE.sub(r"\1_", cleaned) or fallback
+
+
+def is_portable(name: str) -> bool:
+    """Whether Windows can have a file or folder of that name too: no device, and no dot or space at the end, which it would drop."""
+    return _DEVICE.match(name) is None and name == name.rstrip(". ")
 
 
 def untaken(stem: str, taken: Container[str], ending: str = "", *, separator: str = "_") -> str:

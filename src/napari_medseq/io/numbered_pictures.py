@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
 from napari_medseq.io.files import walk
+from napari_medseq.io.formats.colours import COLOURS
 from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.visit_order import ends_like_visit
 from napari_medseq.sequence import ImageSequence
@@ -65,12 +66,12 @@ def as_sequences(sequences: Sequence[ImageSequence]) -> list[ImageSequence]:
         sequences are unchanged.
     """
     out: list[ImageSequence] = []
-    for members in _grouped(sequences, _numbered_picture, lambda seq: (seq.kind, seq.axes, seq.data.shape)):
+    for members in _grouped(sequences, _numbered_picture, _alike):
         if len(members) == 1:
             out += [seq for _, seq in members]
             continue
         numbers = np.array([at.number for at, _ in members if at is not None], dtype=np.float64)
-        pictures = [seq for _, seq in members]
+        pictures = _of_one_colour([seq for _, seq in members])
         first = members[0][0]
         assert first is not None  # groups of several hold numbered pictures only
         joined = stack(pictures, numbers - numbers[0], first.folder.name)
@@ -83,6 +84,9 @@ def facts_of_sequences(facts: Sequence[Facts]) -> list[Facts]:
     out: list[Facts] = []
     for members in _grouped(facts, _numbered_facts, lambda one: (one.kind, one.shape)):
         at, first = members[0]
+        if at is not None and at.along == "z" and len(members) > 1 and _is_coloured(first):
+            out += [one for _, one in members]
+            continue
         if at is not None and len(members) > 1:
             slices = at.along == "z"
             doubts = dict.fromkeys(
@@ -190,6 +194,32 @@ def _belong_together(group: Sequence[Numbered]) -> bool:
     numbers = sorted(at.number for at in group)
     steps = set(np.diff(numbers).tolist())
     return len(numbers) >= _FEWEST and 0 not in steps and (group[0].along == "t" or len(steps) == 1)
+
+
+def _alike(seq: ImageSequence) -> Hashable:
+    """What pictures of one sequence have in common; a grey frame among coloured ones is one of them, such as a black one."""
+    return seq.kind, seq.size("y"), seq.size("x"), seq.sizes.get("c", 1) > COLOURS
+
+
+def _of_one_colour(pictures: list[ImageSequence]) -> list[ImageSequence]:
+    """The pictures, the grey ones as red, green and blue where others are in colour."""
+    coloured = next((p for p in pictures if "c" in p.axes), None)
+    if coloured is None:
+        return pictures
+    n = coloured.size("c")
+    return [
+        p if "c" in p.axes else p.replace(data=np.stack([np.asarray(p.data)] * n, -1), axes=(*p.axes, "c"))
+        for p in pictures
+    ]
+
+
+def _is_coloured(facts: Facts) -> bool:
+    """Whether the first picture of a group is in colour, which is no slice; one that is stored so may be grey."""
+    if not facts.stored_in_colour:
+        return False
+    from napari_medseq.io.formats import tiff
+
+    return "c" in tiff.read(Path(facts.source))[0].axes
 
 
 def _numbered_picture(seq: ImageSequence) -> Numbered | None:

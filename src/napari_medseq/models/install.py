@@ -10,6 +10,7 @@ import errno
 import hashlib
 import http.client
 import json
+import lzma
 import os
 import shutil
 import stat
@@ -18,9 +19,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Mapping
-from contextlib import suppress
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle
@@ -32,6 +36,10 @@ _PARTS = ("configs", "models", "docs", "LICENSE")  # what of a folder is taken
 _BLOCK = 1 << 18
 _MOST_FILES, _MOST_BYTES, _MOST_RATIO = 2000, 8 << 30, 200
 _TIMEOUT = 30.0
+#: what a damaged archive makes its decoders raise
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+#: where half downloads wait, and how often (s) who waits for another's looks at it
+_DOWNLOADS, _POLL = ".downloads", 0.2
 #: errors of the place that is written to, not of the archive
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -92,13 +100,15 @@ def _add(
 ) -> Path:
     """The folder of a model that was put into `root`; see `add`."""
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".adding-") as place:
+    is_url = urllib.parse.urlsplit(text).scheme in ("http", "https")
+    if is_url and expected_sum is None:
+        raise ModelError(f"{text} needs the SHA-256 of the file, so that nothing else is installed; give sha256=.")
+    alone = nullcontext() if not is_url or expected_sum is None else _downloading(root, expected_sum, cancelled)
+    with alone, tempfile.TemporaryDirectory(dir=root, prefix=".adding-") as place:
         staging = Path(place) / "bundle"
-        if urllib.parse.urlsplit(text).scheme in ("http", "https"):
-            if expected_sum is None:
-                raise ModelError(
-                    f"{text} needs the SHA-256 of the file, so that nothing else is installed; give sha256=."
-                )
+        if is_url and expected_sum is not None:
+            if name is None:
+                _refuse_twice(root, expected_sum)
             archive = _download(text, expected_sum, root, progress, cancelled)
             try:
                 _unpack(archive, staging, cancelled)
@@ -120,9 +130,7 @@ def _add(
         )
         target = root / _checked_name(name or default_name)
         if target.exists():
-            raise ModelError(
-                f"There is a model in {target} already; remove it first, or give another name (name=, --rename)."
-            )
+            raise _is_there(target)
         same = next((info for info in list_models() if info.name.casefold() == target.name.casefold()), None)
         if same is not None:
             raise ModelError(
@@ -221,10 +229,41 @@ def _compare(path: Path, expected_sum: str, source: str) -> None:
         )
 
 
+@contextmanager
+def _downloading(root: Path, expected_sum: str, cancelled: Cancelled | None) -> Iterator[None]:
+    """Download and install a file alone: another process or thread that does so waits, so that no two write one ``.part`` file."""
+    path = root / _DOWNLOADS / f"{expected_sum}.lock"
+    lock = FileLock(path, thread_local=False)
+    while not lock.is_locked:
+        check(cancelled)
+        with suppress(Timeout, FileNotFoundError):  # it is held, or its folder was just removed
+            path.parent.mkdir(exist_ok=True)
+            lock.acquire(timeout=_POLL, poll_interval=_POLL / 4)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
+        with suppress(OSError):
+            path.parent.rmdir()
+
+
+def _refuse_twice(root: Path, expected_sum: str) -> None:
+    """Refuse to download again what was installed under its own name, maybe by another process just now."""
+    for noted in root.glob(f"*/{bundle.RECORD}"):
+        folder = noted.parent
+        if bundle.read_json(noted).get("sha256") == expected_sum and read_info(folder).name == folder.name:
+            raise _is_there(folder)
+
+
+def _is_there(target: Path) -> ModelError:
+    return ModelError(f"There is a model in {target} already; remove it first, or give another name (name=, --rename).")
+
+
 def _download(url: str, expected_sum: str, root: Path, progress: Progress | None, cancelled: Cancelled | None) -> Path:
     """The file at `url`, by way of a ``.part`` file named by its SHA-256, from where an earlier download stopped."""
-    folder = root / ".downloads"
-    folder.mkdir(exist_ok=True)
+    folder = root / _DOWNLOADS
     complete, part = folder / f"{expected_sum}.zip", folder / f"{expected_sum}.part"
     if not complete.is_file():
         _fetch(url, part, progress, cancelled)
@@ -238,10 +277,9 @@ def _download(url: str, expected_sum: str, root: Path, progress: Progress | None
 
 
 def _discard(archive: Path) -> None:
-    """Remove a download that was unpacked or refused, and its folder where it is empty then."""
+    """Remove a download that was unpacked or refused."""
     with suppress(OSError):
         archive.unlink()
-        archive.parent.rmdir()
 
 
 def _fetch(url: str, part: Path, progress: Progress | None, cancelled: Cancelled | None) -> None:
@@ -304,7 +342,7 @@ def _unpack(archive: Path, out: Path, cancelled: Cancelled | None) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with z.open(entry) as source, target.open("wb") as file:
                     _copy_blocks(source, file, entry, archive)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (*_BROKEN, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in _NO_PLACE:
             raise
         raise ModelError(f"{archive} is not a whole zip file ({error}); get it again.") from None

@@ -45,6 +45,7 @@ def test_one_bad_patient_fails_alone_and_what_is_done_is_kept(
     assert rows_then == [1, 2, 3]  # each is in the table as soon as it is finished
     assert [t[:2] for t in told] == [(1, 3), (2, 3), (3, 3)]
     assert "left" in told[0][2]
+    assert "report.html" not in (out / "cohort.html").read_text()  # none was asked for, and one that failed has none
     again = ms.run_cohort(patients, tiny_bundle, out, **HERE)
     assert again["status"].tolist() == ["kept", "kept", "failed"]
     same = ["study", "visits", "dropped", "lesions", "first_ml", "last_ml", "days", "response", "warnings", "error"]

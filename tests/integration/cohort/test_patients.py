@@ -80,6 +80,14 @@ def test_a_table_cannot_name_a_folder_outside(tmp_path: Path, name: str) -> None
         find_patients(tmp_path / "c.csv")
 
 
+@pytest.mark.parametrize("name", ["nul", "CON.1", "patient 1."])
+def test_a_patient_is_not_called_what_windows_cannot_hold(tmp_path: Path, name: str) -> None:
+    folders(tmp_path, "a")
+    (tmp_path / "c.csv").write_text(f"name,study\n{name},a\n")
+    with pytest.raises(SettingsError, match="Windows cannot"):
+        find_patients(tmp_path / "c.csv")
+
+
 def test_a_heap_of_dicom_is_sorted_by_patient(tmp_path: Path) -> None:
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid

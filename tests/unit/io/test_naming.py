@@ -66,3 +66,19 @@ def test_namesakes_are_numbered() -> None:
 def test_readable_names_hold_no_separators() -> None:
     assert naming.readable("T1 / post: Gd\n*") == "T1_post_Gd"
     assert naming.readable("  ", "image") == "image"
+    assert naming.readable("a" * 79 + ".b") == "a" * 79  # Windows drops a dot at the end
+
+
+@pytest.mark.parametrize("name", ["CON", "nul", "com1", "Aux.axial", "LPT³.a.b"])
+def test_readable_names_are_no_devices_of_windows(name: str) -> None:
+    device, dot, rest = name.partition(".")
+    assert naming.readable(name) == f"{device}_{dot}{rest}"
+    assert not naming.is_portable(name)
+    assert naming.is_portable(naming.readable(name))
+
+
+def test_names_that_only_resemble_devices_stay() -> None:
+    for name in ("CONTRAST", "com10", "null", "aux_a", "xcon"):
+        assert naming.readable(name) == name
+        assert naming.is_portable(name)
+    assert not naming.is_portable("patient 1.")

@@ -99,6 +99,21 @@ def test_where_a_slice_is_missing_or_has_colours_each_picture_is_an_image(scan: 
     for n in range(3):
         tifffile.imwrite(colours / f"{n}.tif", np.full((6, 8, 3), (n, 2, 3), np.uint8), photometric="rgb")
     assert len(ms.read(colours)) == 3
+    assert len(ms.info(colours)["series"]) == 3
+    for n in range(3):  # the same in grey, which is stored as colours
+        tifffile.imwrite(colours / f"{n}.tif", np.full((6, 8, 3), n, np.uint8), photometric="rgb")
+    assert [image.axes for image in ms.read(colours)] == [("z", "y", "x")]
+    assert [facts["shape"] for facts in ms.info(colours)["series"]] == [[8, 6, 3]]
+
+
+def test_a_black_frame_of_a_film_in_colour_is_a_frame_of_it(tmp_path: Path) -> None:
+    for n in range(5):
+        frame = np.full((6, 8, 3), (0, 0, 0) if n in (0, 3) else (200, 20 * n, 10), np.uint8)
+        Image.fromarray(frame).save(tmp_path / f"{n}.png")
+    (film,) = ms.read(tmp_path)
+    assert film.axes == ("t", "y", "x", "c")
+    assert film.data[:, 0, 0, 0].tolist() == [0, 200, 200, 0, 200]
+    assert [facts["frames"] for facts in ms.info(tmp_path)["series"]] == [5]
 
 
 @pytest.mark.parametrize(

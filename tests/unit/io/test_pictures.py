@@ -7,7 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageOps
 
 import napari_medseq as ms
 from napari_medseq.errors import ReadError, ReadWarning
@@ -26,6 +27,54 @@ def test_pictures(tmp_path: Path, ending: str) -> None:
     assert np.array_equal(a.data, colour)
     assert (b.axes, b.name) == (("y", "x"), "b")
     assert np.array_equal(b.data, colour[..., 0])
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.ReadWarning")
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
+def test_a_picture_is_turned_as_viewers_show_it(tmp_path: Path, ending: str, orientation: int) -> None:
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:8, :8], pixels[8:, 16:] = (200, 0, 0), (0, 120, 0)
+    path = tmp_path / f"a{ending}"
+    if ending == ".tif":
+        tags = [(274, "H", 1, orientation, True)]
+        tifffile.imwrite(path, pixels, photometric="rgb", extratags=tags, metadata=None)
+    else:
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(pixels).save(path, exif=exif, quality=95, subsampling=0)
+    with Image.open(path) as stored:
+        stored.load()  # by which newer versions of Pillow turn a TIFF
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+    (seq,) = ms.read(path)
+    np.testing.assert_array_equal(seq.data, expected)
+    assert any("was turned" in w for w in seq.warnings) == (orientation > 1)
+    (facts,) = ms.info(path)["series"]
+    assert facts["shape"] == [seq.size("x"), seq.size("y")]
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.ReadWarning")
+@pytest.mark.parametrize("ending", [".gif", ".png"])
+@pytest.mark.parametrize("coloured", [False, True])
+def test_animated_pictures_are_frames(tmp_path: Path, ending: str, coloured: bool) -> None:
+    grey = [np.full((6, 8), 50 * k, np.uint8) for k in range(4)]
+    frames = [np.stack([f, f // 2, f], -1) if coloured else f for f in grey]
+    first, *rest = [Image.fromarray(f) for f in frames]
+    first.save(tmp_path / f"a{ending}", save_all=True, append_images=rest, duration=[100, 200, 300, 400])
+    (seq,) = ms.read(tmp_path / f"a{ending}")
+    assert seq.axes == (("t", "y", "x", "c") if coloured else ("t", "y", "x"))
+    assert seq.times == pytest.approx([0, 0.1, 0.3, 0.6])
+    np.testing.assert_allclose(seq.data, np.stack(frames), atol=1)
+    (facts,) = ms.info(tmp_path / f"a{ending}")["series"]
+    assert (facts["shape"], facts["frames"]) == ([8, 6, 1, 4], 4)
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.ReadWarning")
+def test_a_screenshot_in_grey_is_grey_though_it_is_stored_with_opacity(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 255, (6, 8)).astype(np.uint8)
+    opaque = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+    Image.fromarray(opaque).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(ms.read(tmp_path / "a.png")[0].data, grey)
 
 
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.ReadWarning")

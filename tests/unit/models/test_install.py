@@ -300,6 +300,50 @@ def test_nothing_of_a_download_stays(server: Server, root: Path) -> None:
     assert sorted(p.name for p in root.iterdir()) == ["tiny"]
 
 
+def test_two_downloads_of_one_model_do_not_write_one_file(
+    server: Server, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits, and is then told what the first installed; nothing is downloaded twice."""
+    sha, second = hashlib.sha256(server.content).hexdigest(), list[str]()
+    monkeypatch.setattr(install, "_BLOCK", 512)
+
+    def another() -> None:
+        try:
+            second.append(install.add(server.url, sha256=sha).name)
+        except MedseqError as error:
+            second.append(str(error))
+
+    thread = threading.Thread(target=another)
+
+    def begun(done: int, total: int, message: str) -> None:
+        if not thread.ident and message == "downloading" and done < total:
+            thread.start()
+            thread.join(0.3)  # time to write between, if it could
+
+    assert install.add(server.url, sha256=sha, progress=begun).name == "tiny"
+    thread.join()
+    assert len(second) == 1
+    assert "already" in second[0]
+    assert server.asked == [None]
+    assert installed(root) == ["tiny"]
+    with pytest.raises(OperationCancelled):
+        install.add(server.url, sha256=sha, cancelled=lambda: True)
+    assert sorted(p.name for p in root.iterdir()) == ["tiny"]
+
+
+def test_a_zip_file_whose_bytes_are_damaged_is_said_to_be(tmp_path: Path, root: Path) -> None:
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        path = tmp_path / f"{method}.zip"
+        with zipfile.ZipFile(path, "w", method) as z:
+            z.writestr("configs/metadata.json", bytes(range(256)) * 64)
+        content = bytearray(path.read_bytes())
+        content[60:200] = b"\xff" * 140
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="whole zip file"):
+            install.add(path)
+    assert installed(root) == []
+
+
 def test_a_disk_that_is_full_is_called_so(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,4 +1,6 @@
-"""Pictures (PNG, JPEG, BMP) and video (MP4, AVI): unoriented, in pixels, for X-ray, dermoscopy and ultrasound exports.
+"""Pictures (PNG, JPEG, BMP, GIF) and video (MP4, AVI): unoriented, in pixels, for X-ray, dermoscopy and ultrasound exports.
+
+Animated GIF and PNG files are frames. A photograph is turned as its EXIF orientation says, as every viewer does.
 
 Pictures through Pillow; video through PyAV or imageio where one is installed, else an error names what to install.
 """
@@ -12,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.errors import ReadError
+from napari_medseq.errors import MedseqError, ReadError
 from napari_medseq.io import naming
 from napari_medseq.io.detection import detect
-from napari_medseq.io.formats.colours import without_grey_colours
+from napari_medseq.io.formats.colours import COLOURS, TURNED, upright, without_grey_colours
 from napari_medseq.io.formats.packing import cannot_hold
 from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.formats.reader import Facts
@@ -27,11 +29,17 @@ from napari_medseq.sequence import ImageSequence, Kind, Voxels, affine_from
 _MOST_PIXELS = 1 << 28
 _MOST_COLOURS = 1024  # of a mask that are given a name
 _MOST_VIDEO = 1 << 33
+_ORIENTATION = 274  # the tag of EXIF
+_ANIMATED = ("GIF", "PNG")
+_OPAQUE = 255
+_SHOWN_MS = 100  # of a frame that does not say how long it is shown, as browsers have it
 _HARMLESS = 1 << 26  # bytes of a picture that are unpacked whatever the file's size
 
 
-def _sequence(array: Voxels, axes: tuple[str, ...], path: Path, kind: Kind | None, times: Any = None) -> ImageSequence:
-    notes = ["A picture says nothing of millimetres: one pixel counts as 1 mm."]
+def _sequence(
+    array: Voxels, axes: tuple[str, ...], path: Path, kind: Kind | None, times: Any = None, *, turned: bool = False
+) -> ImageSequence:
+    notes = ["A picture says nothing of millimetres: one pixel counts as 1 mm.", *([TURNED] if turned else [])]
     label_names: dict[int, str] = {}
     if kind == "labels" and "c" in axes:
         array, label_names = _of_colours(np.asarray(array))
@@ -70,7 +78,7 @@ def read(
     kind: Kind | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[ImageSequence]:
-    """Read a PNG, JPEG, BMP or a video; grey pictures stored as colour become grey.
+    """Read a PNG, JPEG, BMP, GIF or a video; grey pictures stored as colour become grey.
 
     Raises
     ------
@@ -80,28 +88,60 @@ def read(
     if detect(path) == "video":
         return _video(path, kind=kind, cancelled=cancelled)
     image_module: Any = import_module("PIL.Image")
+    times: NDArray[np.float64] | None = None
     try:
         with image_module.open(path) as image:
-            size = image.width * image.height * len(image.getbands())
+            count = _frames_in(image)
+            size = count * image.width * image.height * len(image.getbands())
             if cannot_hold(path.stat().st_size, size, harmless=_HARMLESS):
                 raise ReadError(
                     f"{path}: {path.stat().st_size:,} bytes cannot hold {image.width}×{image.height} pixels."
                 )
-            if image.width * image.height > _MOST_PIXELS:
+            if image.width * image.height > _MOST_PIXELS or size > _MOST_VIDEO:
                 raise ReadError(f"{path}: {image.width}×{image.height} pixels are more than are read; make it smaller.")
-            indexed = image.mode == "P" and (kind == "labels" or (kind is None and naming.names_labels(path)))
-            if image.mode in ("CMYK", "YCbCr", "LA", "PA") or (
-                image.mode == "P" and not (indexed and _is_coloured(image))
-            ):
-                image = image.convert("RGB")
-            array = np.array(image)
-    except ReadError:
+            orientation = image.getexif().get(_ORIENTATION)
+            if count > 1:
+                array, times = _animation(image, count, cancelled)
+            else:
+                indexed = kind == "labels" or (kind is None and naming.names_labels(path))
+                array = _pixels(image, indexed=indexed)
+    except MedseqError:
         raise
     except Exception as error:  # Pillow's decoders raise of their own on damaged files
         raise ReadError(f"{path}: the picture is damaged ({error}); export it again.") from error
     if array.dtype == bool:
         array = array.astype(np.uint8)
-    return [_sequence(*without_grey_colours(array, ("y", "x", "c")[: array.ndim]), path, kind)]
+    axes = (*(() if times is None else ("t",)), "y", "x", "c")[: array.ndim]
+    array, turned, _ = upright(array, axes, orientation)
+    return [_sequence(*without_grey_colours(array, axes), path, kind, times, turned=turned)]
+
+
+def _frames_in(image: Any) -> int:
+    """Frames of an animation; 1 of other files, such as a photograph that holds its own thumbnail."""
+    return int(getattr(image, "n_frames", 1)) if image.format in _ANIMATED else 1
+
+
+def _pixels(image: Any, *, indexed: bool) -> NDArray[np.generic]:
+    """The pixels of a picture (y, x) or (y, x, c); with `indexed` the indices of a coloured palette."""
+    keep = image.mode == "P" and indexed and _is_coloured(image)
+    if image.mode in ("CMYK", "YCbCr", "LA", "PA") or (image.mode == "P" and not keep):
+        image = image.convert("RGB")
+    array = np.array(image)
+    if image.mode == "RGBA" and (array[..., COLOURS] == _OPAQUE).all():  # as screenshots are
+        array = array[..., :COLOURS]
+    return array
+
+
+def _animation(image: Any, count: int, cancelled: Cancelled | None) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """The frames (t, y, x, c) of an animation and their times in seconds, from how long each is shown."""
+    frames, times, now = [], [], 0.0
+    for number in range(count):
+        check(cancelled)
+        image.seek(number)
+        frames.append(np.array(image.convert("RGB")))
+        times.append(now)
+        now += float(image.info.get("duration") or _SHOWN_MS) / 1000
+    return np.stack(frames), np.array(times)
 
 
 def _video(path: Path, *, kind: Kind | None, cancelled: Cancelled | None) -> list[ImageSequence]:
@@ -139,11 +179,16 @@ def facts(path: Path) -> list[Facts]:
     """Header facts of a picture for `info` (a video's size is not known without decoding)."""
     image_module: Any = import_module("PIL.Image")
     shape: tuple[int, ...] = ()
+    frames: int | None = None
     try:
         with image_module.open(path) as image:
-            shape = (image.width, image.height)
+            shape, count = (image.width, image.height), _frames_in(image)
+            if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
+                shape = shape[::-1]
+            if count > 1:
+                shape, frames = (*shape, 1, count), count
     except Exception as error:  # no picture: a video, or damaged
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"):
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".gif"):
             raise ReadError(f"{path}: the picture is damaged ({error}); export it again.") from error
     form = "picture" if shape else "video"
-    return [Facts(name=naming.stem(path), kind="image", format=form, source=str(path), shape=shape)]
+    return [Facts(name=naming.stem(path), kind="image", format=form, source=str(path), shape=shape, frames=frames)]

@@ -27,6 +27,8 @@ class Facts:
     dtype : str
     compressed : bool
     warnings : tuple of str
+    stored_in_colour : bool
+        Whether its pixels are stored as colours or in a palette; `info` does not show it.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Facts:
     dtype: str = ""
     compressed: bool | None = None
     warnings: tuple[str, ...] = field(default=())
+    stored_in_colour: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for `info`; what is not known is left out."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
-from napari_medseq.io.formats.colours import COLOURS, without_grey_colours
+from napari_medseq.io.formats.colours import COLOURS, TURNED, upright, without_grey_colours
 from napari_medseq.io.formats.packing import cannot_hold
 from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.formats.reader import Facts
@@ -62,7 +62,7 @@ def read(
             if not (kind == "labels" or (kind is None and naming.names_labels(path))):
                 letters, array = _as_seen(tif, letters, array)
             notes, sizes, step_s = _facts_of(tif)
-            others = len(tif.series) - 1
+            others, orientation = len(tif.series) - 1, _orientation(tif)
     except ReadError:
         raise
     except Exception as error:  # tifffile and its codecs raise of their own on damaged files
@@ -70,6 +70,11 @@ def read(
     if others:
         notes.append(f"The file holds {others} more series, which are left out.")
     array, axes = _ours(path, array, letters, notes)
+    array, turned, exchanged = upright(array, axes, orientation)
+    if turned:
+        notes.append(TURNED)
+    if exchanged:
+        sizes = (sizes[1], sizes[0], sizes[2])
     times = np.arange(array.shape[axes.index("t")]) * step_s if "t" in axes and step_s else None
     colours = "c" in axes and array.shape[-1] == COLOURS
     split = "c" in axes and not colours
@@ -140,6 +145,12 @@ def _as_seen(tif: Any, letters: str, array: Any) -> tuple[str, Any]:
     return letters, array
 
 
+def _orientation(tif: Any) -> int:
+    """How rows and columns run (tag 274); as stored where ImageJ or OME wrote the file, which never look at it."""
+    tag = tif.pages[0].tags.get("Orientation")
+    return 1 if tag is None or tif.is_imagej or tif.is_ome else int(tag.value)
+
+
 def _facts_of(tif: Any) -> tuple[list[str], tuple[float, float, float], float]:
     """Doubts, voxel sizes in mm along x, y, z, and seconds between frames (0: not said), as ImageJ or OME say them."""
     notes: list[str] = []
@@ -186,14 +197,18 @@ def facts(path: Path) -> list[Facts]:
             series = tif.series[0]
             notes, sizes, _ = _facts_of(tif)
             length = dict(zip((_AXES.get(a, a) for a in series.axes), series.shape, strict=True))
-            shape = tuple(int(length[a]) for a in ("x", "y", "z", "t") if a in length)
+            order = ("x", "y", "z", "t")
+            if _orientation(tif) in (5, 6, 7, 8):
+                order, sizes = ("y", "x", "z", "t"), (sizes[1], sizes[0], sizes[2])
+            shape = tuple(int(length[a]) for a in order if a in length)
             dtype = str(series.dtype)
+            coloured = length.get("c", 1) >= COLOURS or getattr(series.keyframe.photometric, "name", "") == "PALETTE"
     except Exception as error:  # as in `read`
         raise ReadError(f"{path}: the TIFF is damaged ({error}); export it again.") from error
     labels: Kind = "labels" if naming.names_labels(path) else "image"
     return [
         Facts(
             name=naming.stem(path), kind=labels, format="TIFF", source=str(path), shape=shape, spacing_mm=sizes, frames=length.get("t"),
-            dtype=dtype, warnings=tuple(notes),
+            dtype=dtype, warnings=tuple(notes), stored_in_colour=coloured,
         )
     ]  # fmt: skip
