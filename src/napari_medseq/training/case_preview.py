@@ -13,7 +13,7 @@ from napari_medseq.models import networks
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import read_cases
-from napari_medseq.training.distributed import crew
+from napari_medseq.training.distributed import current_group
 from napari_medseq.training.trainer import make_windows
 from napari_medseq.training.transfer import definition
 
@@ -57,7 +57,7 @@ def preview(
     cases = read_cases(c, cancelled)
     network = networks.build_sequence_network(definition(c))
     run = Path(c.out).with_name(Path(c.out).name + ".run")
-    drawn = make_windows(c, network, cases, run, crew(), progress, cancelled)[0]
+    drawn = make_windows(c, network, cases, run, current_group(), progress, cancelled)[0]
     n, colours = drawn.neighbours, matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     rows = windows * (2 if drawn.target == "image" else 1)
     figure = Figure(figsize=(_INCHES * c.loop.steps, _INCHES * rows), dpi=100, layout="tight")

@@ -1,7 +1,7 @@
 """Training one network in several processes: each draws its own windows, and gradients are averaged (torch's DDP).
 
-Started by ``torchrun``, whose environment variables say who is who; gloo between CPUs, NCCL between GPUs. Without torchrun
-there is one process, and everything here does nothing.
+The processes are started by ``torchrun``, whose environment variables give each its rank; they talk by gloo between CPUs and by NCCL
+between GPUs. Without torchrun there is one process, and everything here does nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from napari_medseq.inference import devices
 
 
 @dataclass(frozen=True)
-class Crew:
+class ProcessGroup:
     """The processes that train together.
 
     Attributes
@@ -54,7 +54,7 @@ class Crew:
         distributed.all_reduce(shared)
         return float(shared) / self.size
 
-    def lead(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """The value of rank 0, in every process."""
         if self.size == 1:
             return value
@@ -70,7 +70,7 @@ class Crew:
         distributed.all_gather_object(items, item)
         return items
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every process has come to this call."""
         if self.size > 1:
             self.gather(None)
@@ -82,16 +82,16 @@ class Crew:
         return nn.parallel.DistributedDataParallel(network, find_unused_parameters=True)
 
 
-def crew(device: torch.device | str = "cpu") -> Crew:
+def current_group(device: torch.device | str = "cpu") -> ProcessGroup:
     """The processes that train together; this one alone where no process group was joined."""
     where = torch.device(device)
     if distributed.is_available() and distributed.is_initialized():
-        return Crew(distributed.get_rank(), distributed.get_world_size(), where)
-    return Crew(0, 1, where)
+        return ProcessGroup(distributed.get_rank(), distributed.get_world_size(), where)
+    return ProcessGroup(0, 1, where)
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[Crew]:
+def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started, for as long as the context lasts.
 
     Parameters
@@ -102,15 +102,15 @@ def joined(device: str = "auto") -> Iterator[Crew]:
     started = {"RANK", "WORLD_SIZE"} <= set(os.environ) and distributed.is_available()
     chosen, _ = devices.choose(device)
     if not started or distributed.is_initialized():
-        yield crew(chosen)
+        yield current_group(chosen)
         return
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         torch.cuda.set_device(chosen)
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield crew(chosen)
-        distributed.barrier()  # nobody leaves while another still needs the group
+        yield current_group(chosen)
+        distributed.barrier()  # no process leaves while another still needs the group
     finally:
         gc.collect()  # what still holds the group (networks wrapped for it) goes first: its threads end with it
         distributed.destroy_process_group()

@@ -21,7 +21,7 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training import checkpoint, interrupt
 from napari_medseq.training.averaging import averaged_model
 from napari_medseq.training.checkpoint import State
-from napari_medseq.training.distributed import Crew, crew
+from napari_medseq.training.distributed import ProcessGroup, current_group
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import WithExtraInputs
 from napari_medseq.training.memory import warn_of_learning
@@ -84,18 +84,18 @@ def fit(
     MedseqError
         If the loss stops being finite, or memory is short.
     """
-    run = _Run(network, windows, loss, settings, folder, crew(device), measure)
-    state, s, team = run.state, settings, run.crew
+    run = _Run(network, windows, loss, settings, folder, current_group(device), measure)
+    state, s, group = run.state, settings, run.group
     saved = time.monotonic()
-    writer = _tensorboard(folder, state.iteration) if s.tensorboard and team.rank == 0 else None
+    writer = _tensorboard(folder, state.iteration) if s.tensorboard and group.rank == 0 else None
     with interrupt.patient() as interrupted:
         while state.iteration < s.iterations and not (s.patience and state.waited >= s.patience):
-            if team.any(interrupted() or (cancelled is not None and cancelled())):
+            if group.any(interrupted() or (cancelled is not None and cancelled())):
                 run.save()
                 raise OperationCancelled(
                     f"Stopped: {folder} keeps where training stood; the same call goes on from it."
                 )
-            spent, took = team.lead(run.spent), team.lead(run.took)
+            spent, took = group.broadcast(run.spent), group.broadcast(run.took)
             if s.minutes is not None and spent + took / 2 >= 60 * s.minutes:  # ends as often early as late
                 break
             share_done = max(state.iteration / s.iterations, spent / 60 / s.minutes if s.minutes is not None else 0.0)
@@ -107,10 +107,10 @@ def fit(
             if writer is not None:
                 for name in set(row) - {"iteration", "minutes"}:
                     writer.add_scalar(name, row[name], state.iteration)
-            if team.lead(float(time.monotonic() - saved > s.checkpoint_seconds)):
+            if group.broadcast(float(time.monotonic() - saved > s.checkpoint_seconds)):
                 run.save()
                 saved = time.monotonic()
-            if progress is not None and team.rank == 0:
+            if progress is not None and group.rank == 0:
                 done = (state.iteration, s.iterations) if s.minutes is None else (round(1000 * share_done), 1000)
                 progress(*done, f"loss {row['loss']:.3f}")
     if writer is not None:
@@ -123,25 +123,32 @@ class _Run:
     """The state of a training run: what a checkpoint holds, and how to take a step."""
 
     def __init__(
-        self, network: nn.Module, windows: Windows, loss: Loss, s: LoopSettings, folder: Path, team: Crew, measure: str
+        self,
+        network: nn.Module,
+        windows: Windows,
+        loss: Loss,
+        s: LoopSettings,
+        folder: Path,
+        group: ProcessGroup,
+        measure: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.network, self.windows, self.loss, self.s, self.crew = network, windows, loss, s, team
+        self.network, self.windows, self.loss, self.s, self.group = network, windows, loss, s, group
         self.folder, self.measure, self.path = folder, measure, folder / "checkpoint.pt"
-        torch.manual_seed(s.seed + team.rank)
-        if team.rank:
-            windows.generator.manual_seed(s.seed + 7919 * team.rank)
-        network.to(team.device)
+        torch.manual_seed(s.seed + group.rank)
+        if group.rank:
+            windows.generator.manual_seed(s.seed + 7919 * group.rank)
+        network.to(group.device)
         for p in network.parameters():
             if p.ndim == 4:  # of images; kernels of volumes stay as they are
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(_groups(network, s), lr=s.rate, weight_decay=s.weight_decay)
-        self.scaler = torch.amp.GradScaler(team.device.type, enabled=s.float16)
+        self.scaler = torch.amp.GradScaler(group.device.type, enabled=s.float16)
         self.averaged = averaged_model(network, s.average)
         self.state = State(self.averaged.module.state_dict())
         if self.path.exists():
             self._resume()
-        self.trained = team.wrap(network)
+        self.trained = group.wrap(network)
         self.began, self.took, self.estimated = self._now() - self.state.spent, 0.0, False
 
     def _now(self) -> float:
@@ -153,14 +160,14 @@ class _Run:
         return self._now() - self.began
 
     def _resume(self) -> None:
-        self.state, parts = checkpoint.load(self.path, self.crew.device)
+        self.state, parts = checkpoint.load(self.path, self.group.device)
         try:
             self.network.load_state_dict(parts["network"])
             self.averaged.module.load_state_dict(self.state.average)
             self.optimiser.load_state_dict(parts["optimiser"])
             self.scaler.load_state_dict(parts["scaler"])
-            windows, *own = parts["random"][self.crew.rank]
-            checkpoint.restore_random(own, self.crew.device)
+            windows, *own = parts["random"][self.group.rank]
+            checkpoint.restore_random(own, self.group.device)
         except (KeyError, IndexError, ValueError, RuntimeError) as error:
             raise SettingsError(
                 f"{self.path} is of another network or number of processes ({error}); remove it to start again."
@@ -171,8 +178,8 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint and the curve; all processes together."""
-        random = self.crew.gather((self.windows.generator.get_state(), *checkpoint.random_states(self.crew.device)))
-        if self.crew.rank == 0:
+        random = self.group.gather((self.windows.generator.get_state(), *checkpoint.random_states(self.group.device)))
+        if self.group.rank == 0:
             self.state.spent = self.spent
             parts = {
                 "network": self.network.state_dict(),
@@ -182,7 +189,7 @@ class _Run:
             }
             checkpoint.save(self.path, self.state, parts)
             checkpoint.write_curve(self.folder / "curve.csv", self.state.curve, self.measure)
-        self.crew.wait()  # the files are there for every process
+        self.group.barrier()  # the files are there for every process
 
     def step(self, share_done: float) -> dict[str, float]:
         """One change of the weights; the row that it adds to the curve."""
@@ -194,7 +201,7 @@ class _Run:
         self.windows.lesion_share = s.lesion_share if share_done < s.natural_after else 0.0
         self.optimiser.zero_grad(set_to_none=True)
         try:
-            value = self.crew.mean(sum(self._gradients(last=k == s.accumulate - 1) for k in range(s.accumulate)))
+            value = self.group.mean(sum(self._gradients(last=k == s.accumulate - 1) for k in range(s.accumulate)))
         except (torch.OutOfMemoryError, MemoryError):
             raise MedseqError(_NO_ROOM) from None
         if not math.isfinite(value):
@@ -212,7 +219,7 @@ class _Run:
 
     def _gradients(self, *, last: bool) -> float:
         """Add the gradients of one batch; they travel between processes with the last batch only."""
-        s, device = self.s, self.crew.device
+        s, device = self.s, self.group.device
         x, y, extras = self.windows.draw(s.batch)
         x, y = x.to(device), y.to(device)
         if not self.estimated:
@@ -232,8 +239,8 @@ class _Run:
     def judge(self, validate: Callable[[nn.Module], float]) -> float:
         """Score of the averaged weights; keeps them when they are the best so far."""
         state = self.state
-        own = validate(self.averaged.module.eval()) if self.crew.rank == 0 else 0.0
-        score = self.crew.lead(own)
+        own = validate(self.averaged.module.eval()) if self.group.rank == 0 else 0.0
+        score = self.group.broadcast(own)
         if score > state.best:
             state.best, state.waited = score, 0
             state.best_weights = {k: v.clone() for k, v in state.average.items()}

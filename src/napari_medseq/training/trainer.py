@@ -27,7 +27,7 @@ from napari_medseq.training.automatic_folds import train_folds
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import check_cases, read_cases
-from napari_medseq.training.distributed import Crew, joined
+from napari_medseq.training.distributed import ProcessGroup, process_group
 from napari_medseq.training.layouts import learns_classes
 from napari_medseq.training.loop import Loss, fit
 from napari_medseq.training.losses import unwrapped
@@ -131,11 +131,11 @@ def train(
             return _of_folds(results, table)
         return _of_automatic(train_automatically(config, progress=progress, cancelled=cancelled))
     c = read_config(config)
-    with joined(c.device) as team:
+    with process_group(c.device) as group:
         cases = read_cases(c, cancelled)
         if c.folds:
-            return _cross_validate(c, cases, team, progress, cancelled)
-        return train_cases(c, cases, team, progress, cancelled)
+            return _cross_validate(c, cases, group, progress, cancelled)
+        return train_cases(c, cases, group, progress, cancelled)
 
 
 def _of_automatic(result: AutoResult) -> TrainingResult:
@@ -185,7 +185,7 @@ def _of_folds(results: Sequence[AutoResult], table: pd.DataFrame) -> TrainingRes
 def train_cases(
     c: TrainConfig,
     cases: Sequence[Case],
-    team: Crew,
+    group: ProcessGroup,
     progress: Progress | None,
     cancelled: Cancelled | None,
     taught: Callable[[Loss], Loss] | None = None,
@@ -197,14 +197,14 @@ def train_cases(
     run = out.with_name(out.name + ".run")
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if team.rank == 0:
+        if group.rank == 0:
             _same_config(c, run)
     except OSError as error:
         raise WriteError(f"{run} could not be written: {error.strerror}. Choose another folder (out).") from None
     torch.manual_seed(c.loop.seed)
     d = definition(c)
     network = prepared(c, d)
-    windows, judges = make_windows(c, network, cases, run, team, progress, cancelled)
+    windows, judges = make_windows(c, network, cases, run, group, progress, cancelled)
     _standardise(network, windows.cases)
     task = TASKS[c.task]
 
@@ -220,15 +220,15 @@ def train_cases(
         run,
         validate=validate if judges else None,
         measure=task.measure,
-        device=str(team.device),
+        device=str(group.device),
         progress=progress,
         cancelled=cancelled,
     )
-    if team.rank == 0:
+    if group.rank == 0:
         _write(c, d, network, weights, out)
-    team.wait()
+    group.barrier()
     curve = pd.read_csv(run / "curve.csv")
-    if windows.target == "exam" and taught is None and team.rank == 0:
+    if windows.target == "exam" and taught is None and group.rank == 0:
         answers = torch.stack([x.target for x in windows.cases if x.target is not None])
         reference = loss_of_shares(answers, windows.weights, network.target)
         warn_if_unlearned(
@@ -242,7 +242,7 @@ def make_windows(
     network: SequenceNetwork,
     cases: Sequence[Case],
     run: Path,
-    team: Crew,
+    group: ProcessGroup,
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> tuple[Windows, list[Case]]:
@@ -250,9 +250,9 @@ def make_windows(
     chosen = splits.validation([x.patient for x in cases], c.validation, c.validation_share, c.loop.seed)
     real = [x for x in cases if x.patient not in chosen]
     # one process makes them, the others read what it kept
-    synthetic = synthetic_cases(c, run, progress, cancelled) if team.rank == 0 else []
-    team.wait()
-    synthetic = synthetic if team.rank == 0 else synthetic_cases(c, run, progress, cancelled)
+    synthetic = synthetic_cases(c, run, progress, cancelled) if group.rank == 0 else []
+    group.barrier()
+    synthetic = synthetic if group.rank == 0 else synthetic_cases(c, run, progress, cancelled)
     check_cases(c, real + synthetic, network)
     share = c.synthetic_share if real else 1.0
     windows = Windows(
@@ -337,7 +337,7 @@ def _same_config(c: TrainConfig, run: Path) -> None:
 
 
 def _cross_validate(
-    c: TrainConfig, cases: Sequence[Case], team: Crew, progress: Progress | None, cancelled: Cancelled | None
+    c: TrainConfig, cases: Sequence[Case], group: ProcessGroup, progress: Progress | None, cancelled: Cancelled | None
 ) -> TrainingResult:
     """A bundle per fold in ``out``, judged on the patients that it did not see; finished folds are not trained again."""
     import pandas as pd
@@ -359,7 +359,7 @@ def _cross_validate(
             if progress is not None:
                 progress(before * total + done, c.folds * total, f"fold {fold}: {message}")
 
-        result = train_cases(part, [x for x in cases if x.patient not in held_out], team, fold_progress, cancelled)
+        result = train_cases(part, [x for x in cases if x.patient not in held_out], group, fold_progress, cancelled)
         results.append(result)
         for case in (x for x in cases if x.patient in held_out):
             check(cancelled)
@@ -369,7 +369,7 @@ def _cross_validate(
     patients = table.drop(columns=["fold", "case"]).groupby("patient").mean()
     summary = [{"patient": name, **getattr(patients, name)().to_dict()} for name in ("mean", "std")]
     table = pd.concat([table, pd.DataFrame(summary)], ignore_index=True)
-    if team.rank == 0:
+    if group.rank == 0:
         files.write_text(out / "folds.csv", table.to_csv(index=False))
     curve = pd.concat([r.curve.assign(fold=k) for k, r in enumerate(results, 1)], ignore_index=True)
     return TrainingResult(out, curve, results[0].model, table)

@@ -216,16 +216,16 @@ def test_rounding_of_other_code_is_left_as_it_was() -> None:
 # -- several processes -------------------------------------------------------------------------------------------------
 def work(folder: Path) -> None:
     """What the one process does that torchrun starts: the training's own group, over NCCL, around a small network."""
-    from napari_medseq.training.distributed import joined
+    from napari_medseq.training.distributed import process_group
 
-    with joined("cuda") as team:
+    with process_group("cuda") as group:
         assert torch.distributed.get_backend() == "nccl"
-        assert (team.size, team.device.type) == (1, "cuda")
-        shared = torch.ones(3, device=team.device)
+        assert (group.size, group.device.type) == (1, "cuda")
+        shared = torch.ones(3, device=group.device)
         torch.distributed.all_reduce(shared)
         assert shared.tolist() == [1.0] * 3
-        network = team.wrap(awake().train().to(team.device))
-        torch.save({k: v.cpu() for k, v in trained(network, team.device).items()}, folder / "nccl.pt")
+        network = group.wrap(awake().train().to(group.device))
+        torch.save({k: v.cpu() for k, v in trained(network, group.device).items()}, folder / "nccl.pt")
 
 
 def trained(network: nn.Module, device: torch.device) -> dict[str, Tensor]:

@@ -38,28 +38,28 @@ def loop(**changes: Any) -> LoopSettings:
 def work(folder: Path) -> None:
     """What each process does: train, be cancelled (by one of them), go on; and keep its weights for the comparison."""
     from napari_medseq.errors import OperationCancelled
-    from napari_medseq.training.distributed import joined
+    from napari_medseq.training.distributed import process_group
 
-    with joined("cpu") as team:
-        assert team.size == 2
-        assert team.mean(float(team.rank)) == 0.5
-        assert team.any(team.rank == 1)
-        assert team.lead(float(team.rank)) == 0.0
+    with process_group("cpu") as group:
+        assert group.size == 2
+        assert group.mean(float(group.rank)) == 0.5
+        assert group.any(group.rank == 1)
+        assert group.broadcast(float(group.rank)) == 0.0
         network = Tiny()
         fit(network, windows(target="image"), image_loss, loop(), folder / "whole")
-        torch.save(network.state_dict(), folder / f"rank{team.rank}.pt")
+        torch.save(network.state_dict(), folder / f"rank{group.rank}.pt")
         calls = []
 
         def stop() -> bool:  # rank 1 alone wants to stop, after the first iteration
             calls.append(1)
-            return team.rank == 1 and len(calls) == 2
+            return group.rank == 1 and len(calls) == 2
 
         try:
             fit(Tiny(), windows(target="image"), image_loss, loop(), folder / "cut", cancelled=stop)
         except OperationCancelled:
             again = Tiny()
             fit(again, windows(target="image"), image_loss, loop(accumulate=1), folder / "cut")
-            torch.save(again.state_dict(), folder / f"again{team.rank}.pt")
+            torch.save(again.state_dict(), folder / f"again{group.rank}.pt")
 
 
 class Both(Windows):
