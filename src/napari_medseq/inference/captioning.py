@@ -40,7 +40,7 @@ class CaptionSettings(Settings):
 
 
 def captioner_settings(model: ModelLike) -> tuple[Model, CaptionSettings]:
-    """The loaded model of a captioner's bundle, and what the bundle says of its use.
+    """The loaded model of a captioner's bundle, and the bundle's settings.
 
     Raises
     ------

@@ -180,7 +180,7 @@ def classify(
 
 
 def _mean(answers: Sequence[Classification], models: Sequence[Model]) -> Classification:
-    """The mean of what several models answer; that of one is its own."""
+    """The mean of several models' answers, or the answer of a single one."""
     if len(answers) == 1:
         return answers[0]
     per_step = np.mean([a.per_step for a in answers], 0)

@@ -20,7 +20,7 @@ from napari_medseq.settings import Settings
 
 
 class Doubt(Settings):
-    """From where on an answer is doubted.
+    """The limits beyond which an answer is doubted.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ def model_names(models: Sequence[Model]) -> str:
 
 
 def check_together(models: Sequence[Model]) -> None:
-    """Refuse models whose probabilities are not of the same things at the same places.
+    """Refuse models whose probabilities are not those of the same classes at the same places.
 
     Raises
     ------

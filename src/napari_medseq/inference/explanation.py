@@ -59,7 +59,7 @@ def explain(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> ImageSequence | list[ImageSequence]:
-    """Compute a map of what in the images speaks for a class.
+    """Compute a map of the evidence in the images for a class.
 
     Parameters
     ----------

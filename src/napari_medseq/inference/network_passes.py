@@ -20,13 +20,13 @@ from napari_medseq.sequence import ImageSequence
 
 
 class View(NamedTuple):
-    """A step as it might have been taken too: mirrored along axes, and with another contrast (in robust units)."""
+    """Another view of a step: mirrored along axes, and with another contrast (in robust units)."""
 
     mirrored: tuple[int, ...] = ()
     contrast: float = 1.0
 
     def of(self, x: Tensor) -> Tensor:
-        """A step (…, y, x) so seen."""
+        """A step (…, y, x) in this view."""
         return (x.flip(self.mirrored) if self.mirrored else x) * self.contrast
 
     def back(self, p: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def _mean_over(
 
 
 def averaged(passes: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
-    """The mean of what several passes say of each step."""
+    """The mean of several passes' answers for each step."""
     if len(passes) == 1:
         return passes[0]
     return (torch.stack(several).mean(0) for several in zip(*passes, strict=True))

@@ -80,7 +80,7 @@ class SegmentOptions:
         }  # fmt: skip
 
     def check(self, model: Model) -> None:
-        """Refuse what is not known, or what the model cannot do.
+        """Refuse options that are unknown, or that the model does not have.
 
         Raises
         ------

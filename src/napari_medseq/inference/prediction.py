@@ -60,7 +60,7 @@ class Segmentation:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network said of a sequence, as arrays with axes (step, position, row, column), called `axes` in the image.
+    """The answer of a network for a sequence, as arrays with axes (step, position, row, column), called `axes` in the image.
     `apart`: steps are not places, but frames or visits, each with a volume of its own. `wrong`: voxels that are expected to be wrong
     (`Doubt`).
     """

@@ -265,7 +265,7 @@ class Carrier:
         return PromptedSequence.of(stacked("image"), stacked("painted"), stacked("annotated"), gap, horizon)
 
     def _with_shape(self, filled: FilledWindow, at_first: Tensor) -> Tensor:
-        """The logits between the outermost painted steps with as much of the interpolated shape as hidden steps say."""
+        """The logits between the outermost painted steps, with the interpolated shape weighted as hidden steps show."""
         hidden = hidden_steps(filled.painted, filled.annotated)
         if self.settings.shape_gain is None or not hidden or not self._gap(filled):
             return at_first
@@ -291,13 +291,13 @@ class Carrier:
             return self._sequence(group).prior()[0].cpu()
 
     def _fall(self, filled: FilledWindow) -> Tensor:
-        """By how much logits fall for the object being painted evenly, (step, 1, 1)."""
+        """By how much logits fall because the object was painted evenly, (step, 1, 1)."""
         if not self.settings.even_ends:
             return torch.zeros(len(filled.annotated), 1, 1)
         return beyond_even_ends(filled.painted, filled.annotated, self._gap(filled))[:, None, None]
 
     def _carried_on(self, filled: FilledWindow, at_first: Tensor, fall: Tensor) -> Tensor:
-        """The logits with those beyond the outermost painted slices carried on from what was found near them."""
+        """The logits, in which those beyond the outermost painted slices continue what was found near them."""
         gap = self._gap(filled)
         if not gap or not self.settings.rounds or is_long(at_first, filled.painted, filled.annotated, gap):
             return at_first

@@ -33,7 +33,7 @@ def connected(logits: Tensor, painted: Tensor, annotated: Tensor) -> Tensor:
 
 
 def is_long(logits: Tensor, painted: Tensor, annotated: Tensor, gap: float) -> bool:
-    """Whether an object goes on for more than `_LONG` radii beyond its outermost annotated steps: one that is followed as it is.
+    """Whether an object continues for more than `_LONG` radii beyond its outermost annotated steps, so that it is followed as it is.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def steps_of_a_round(painted: Tensor, gap: float, reach: float) -> int:
 
 
 def steps_beyond(logits: Tensor, annotated: Tensor) -> int:
-    """How many steps beyond the outermost annotated ones something is found, on the side on which it goes further.
+    """How many steps beyond the outermost annotated ones something is found, on the side on which it reaches further.
 
     Parameters
     ----------

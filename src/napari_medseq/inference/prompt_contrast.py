@@ -19,7 +19,7 @@ _NORMAL = 1.4826  # standard deviations of a normal distribution in its median a
 
 
 def limit(image: Tensor, painted: Tensor, annotated: Tensor, times: float) -> None:
-    """Let the intensities of an image end at `times` a deviation on either side of the painted object's median.
+    """Limit the intensities of an image to `times` a deviation on either side of the painted object's median.
 
     The deviation is the larger one of two: the object's own (1.4826 times its median absolute deviation), and the median distance of its
     surroundings (`napari_medseq.models.prompting.RING`) from its median. So the limits are wide where most of the surroundings are air,

@@ -61,7 +61,7 @@ def beyond_even_ends(painted: Tensor, annotated: Tensor, gap: float) -> Tensor:
 
 
 def ends_within(fall: Tensor, annotated: Tensor, beyond: int) -> bool:
-    """Whether an object is over `beyond` steps beyond its outermost annotated ones, for being painted evenly.
+    """Whether an object ends within `beyond` steps of its outermost annotated ones, because it was painted evenly.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ class Merged:
             self._wanted[list(steps)] = True
 
     def add(self, carried: CarriedObject) -> None:
-        """Label what is the object's, and note where it is in doubt."""
+        """Label the voxels of an object, and note where they are in doubt."""
         one, window = carried.object, carried.window
         logits, at_first = carried.logits, carried.at_first
         if self.settings.connected and self.along_space:
@@ -115,7 +115,7 @@ class Labelled:
         return sum(part.nbytes for _, part in self._parts)
 
     def probability(self, box: Box) -> NDArray[np.float16]:
-        """The greatest of the objects that are labelled so far, at each pixel of a box; 0 where none is.
+        """The greatest probability of the objects labelled so far, at each pixel of a box; 0 where there is none.
 
         Parameters
         ----------

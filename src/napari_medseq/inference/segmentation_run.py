@@ -187,7 +187,7 @@ class SegmentationRun:
     def _passes(
         self, sequence_pass: _SequencePass, where: torch.device, plans: Sequence[tuning.Plan], position: int | None
     ) -> Passes:
-        """The mean of what the models say."""
+        """The mean of the models' answers."""
         if self.window is not None:
             network = self.models[0].network
             return window_probabilities(network, sequence_pass.channels, self.window, where, self.cancelled), None

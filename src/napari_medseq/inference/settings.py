@@ -16,7 +16,7 @@ _FORMER_NAMES = {"smallest_mm3": "min_volume_mm3", "least_mean": "min_mean_proba
 
 
 class BundleSettings(Settings):
-    """Base of what bundles say of inference: former names are read, present ones are written."""
+    """Base of the inference settings of bundles: former names are read, present ones are written."""
 
     @model_validator(mode="before")
     @classmethod

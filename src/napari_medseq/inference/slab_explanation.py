@@ -35,7 +35,7 @@ def explained_slab(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> tuple[Map, ImageSequence, list[str]]:
-    """The map of what speaks for a class in one exam, the image whose grid and axes it has, and the doubts of it.
+    """The map of the evidence for a class in one exam, the image whose grid and axes it has, and the doubts about it.
 
     Parameters
     ----------

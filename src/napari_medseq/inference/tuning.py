@@ -33,7 +33,7 @@ Version = tuple[tuple[int, int], ...]
 
 
 def weights_version(network: nn.Module) -> Version:
-    """What changes when a network is trained, loaded or moved: where each of its tensors lies, and how often it was written to.
+    """A value that changes when a network is trained, loaded or moved: each tensor's address, and how often it was written to.
 
     What is made of a network once and kept beside it (`prompt_passes.ready`, `slab_steps.folded`) is made again when this differs.
     """
@@ -62,7 +62,7 @@ class Plan:
     device: str = "cpu"
 
     def precision(self) -> AbstractContextManager[object]:
-        """Within it the network computes in the plan's precision."""
+        """A context in which the network computes in the plan's precision."""
         if self.dtype is not None:
             return torch.autocast(self.device, self.dtype)
         return _without_tf32() if self.device == "cuda" else nullcontext()

@@ -26,7 +26,7 @@ from napari_medseq.volumes.turning import turned
 
 @dataclass(frozen=True, eq=False)
 class Upright:
-    """The turn of one image, and what follows from it for all that is said in its voxels.
+    """The turn of one image, and its conversions of steps, regions and answers.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Upright:
     def of_channels(
         cls, channels: Sequence[ImageSequence], *, trimmed: bool | Literal["planes"] = False
     ) -> tuple[Upright, list[ImageSequence]]:
-        """The turn of an exam's first channel, and all channels as they are looked at.
+        """The turn of an exam's first channel, and all channels so turned.
 
         Raises
         ------
@@ -72,31 +72,31 @@ class Upright:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the image is looked at as it is."""
+        """Whether the image needs no turn."""
         whole = all(span == (0, self.image.size(a)) for a, span in self.box.items())
         return self.turn == Reorientation() and whole
 
     def there(self, seq: ImageSequence) -> ImageSequence:
-        """An image or labels on the same grid, as they are looked at."""
+        """An image, or labels on its grid, turned."""
         if self.is_plain:
             return seq
         return part_of(_turned(seq, self.turn), {a: slice(*span) for a, span in self.box.items()})
 
     def region(self, region: Region | None) -> Region | None:
-        """A region of the image in voxels of what is looked at."""
+        """A region of the image in voxels of the turned one."""
         if region is None:
             return None
         spans = {self.axis(a): self._span(a, span) for a, span in region.items()}
         return {a: (start - self._first(a), stop - self._first(a)) for a, (start, stop) in spans.items()}
 
     def region_back(self, region: Region) -> dict[str, tuple[int, int]]:
-        """A region of what is looked at in voxels of the image itself."""
+        """A region of the turned image in voxels of the image itself."""
         spans = {a: (start + self._first(a), stop + self._first(a)) for a, (start, stop) in region.items()}
         found = {self.own(a): self._span(self.own(a), span) for a, span in spans.items()}
         return {a: found[a] for a in self.image.axes if a in found}
 
     def steps(self, steps: Sequence[int] | None, axis: str) -> Sequence[int] | None:
-        """Steps of the image as steps along an axis of what is looked at, without those of padding; a step that is not there stays so."""
+        """Steps of the image as steps along an axis of the turned one, without those of padding; a step that does not exist stays so."""
         if steps is None or axis not in self.box or self.is_plain:
             return steps
         (first, stop), last = self.box[axis], self.image.size(self.own(axis)) - 1
@@ -111,11 +111,11 @@ class Upright:
         return found
 
     def axis(self, name: str) -> str:
-        """What an axis of the image is called in the turned one."""
+        """The name of an axis of the image in the turned one."""
         return "xyz"[self.turn.order.index("xyz".index(name))] if name in SPACE else name
 
     def own(self, axis: str) -> str:
-        """What an axis of the turned image is called in the image itself."""
+        """The name of an axis of the turned image in the image itself."""
         return "xyz"[self.turn.order["xyz".index(axis)]] if axis in SPACE else axis
 
     def is_reversed(self, axis: str) -> bool:
@@ -123,7 +123,7 @@ class Upright:
         return axis in SPACE and self.turn.flips["xyz".index(axis)]
 
     def back(self, seq: ImageSequence) -> ImageSequence:
-        """A map or labels of what is looked at, on the image's own grid; 0 in its padding."""
+        """A map or labels of the turned image, on the image's own grid; 0 in its padding."""
         if self.is_plain:
             return seq
         whole = _turned(self.image, self.turn)
@@ -133,7 +133,7 @@ class Upright:
         return seq.replace(data=data, affine=self.image.affine, slice_axis=self.image.slice_axis, meta=meta)
 
     def along(self, values: NDArray[np.float32], axis: str) -> NDArray[np.float32]:
-        """Values of the steps of what is looked at as values of all steps of the image; 0 in its padding."""
+        """Values of the turned image's steps as values of all steps of the image; 0 in its padding."""
         if axis not in self.box or self.is_plain:
             return values
         first, n = self.box[axis][0], self.image.size(self.own(axis))

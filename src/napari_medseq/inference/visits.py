@@ -96,7 +96,7 @@ def patient_of(
     force: bool = False,
     cancelled: Cancelled | None = None,
 ) -> Patient:
-    """The images of a patient for a model along visits; a single image is a patient's only visit.
+    """The images of a patient for a model along visits; a single image counts as a patient's only visit.
 
     Visits without an image are left out with a warning.
 

@@ -40,7 +40,7 @@ _WORDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior")
 def noise_bound(before: float, after: float, sd_before: float, sd_after: float) -> float:
     """Change of volume that chance alone stays below in 95 %.
 
-    If nothing changed, both volumes measure one, which is best told by their mean weighted by precision. The standard deviations
+    If nothing changed, both volumes measure one, whose best estimate is their mean weighted by precision. The standard deviations
     (whose squares grow about as the volume does) are brought to that volume, and 1.96 times that of the difference is the
     bound: so a thick-sliced visit that happened to catch little of a small lesion does not pass for a precise one. With a
     volume of 0 the standard deviations stand as they are.

@@ -112,7 +112,7 @@ class Graph:
             by_size = sorted(parents, key=lambda k: (-self.lesions[k].volume_mm3, identity_of[k]))
             for parent in by_size:
                 heirs = [e for e in self.children[parent] if e.child[0] == visit and e.child not in identity_of]
-                # an identity goes on once: to the visit in which its lesion is next seen
+                # an identity continues once: to the visit in which its lesion is next seen
                 if not heirs or any(identity_of.get(e.child) == identity_of[parent] for e in self.children[parent]):
                     continue
                 best = max(heirs, key=lambda e: (self.lesions[e.child].volume_mm3, e.share, -e.child[1]))

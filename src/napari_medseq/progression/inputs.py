@@ -89,7 +89,7 @@ def check_inputs(
     worlds = tuple(to_common(p) for p in positions)
     inputs = _ordered(Inputs(masks, days, scans, worlds, tuple(doubts)))
     inputs = inputs.with_doubts(
-        *(f"Visit {k}: it has no mask, so nothing is said of its lesions." for k in _unseen(inputs))
+        *(f"Visit {k}: it has no mask, so its lesions are unknown." for k in _unseen(inputs))
     )
     _check_overlap(inputs)
     return _with_one_patient(inputs, force)

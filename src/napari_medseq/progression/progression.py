@@ -111,7 +111,7 @@ class Progression(Tracked):
 
         Lesions are found by their place, since their names may have changed; afterwards they have those of the earlier result
         (`keep_identities`). What holds already stays written in
-        `corrections`. What the earlier result was made from (`provenance`) is taken over where this one says nothing.
+        `corrections`. What the earlier result was made from (`provenance`) is taken over where this one does not state it.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The image of a visit, found again by what the record of a result says of it."""
+"""Finding the image of a visit again by what the record of a result says about it."""
 
 from __future__ import annotations
 

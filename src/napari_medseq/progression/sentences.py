@@ -34,7 +34,7 @@ def overall(progression: Tracked) -> list[str]:
     ]
     unseen = [day for visit, day in enumerate(when) if visit not in progression.seen]
     if unseen:
-        lines.append(f"No mask at {_and(unseen)}: nothing is said of lesions there.")
+        lines.append(f"No mask at {_and(unseen)}: lesions there are unknown.")
     lines.append(f"{_lesions(first)} with {_ml(first['volume_ml'])} at the first visit.")
     if len(progression.seen) > 1:
         change = last["volume_ml"] - first["volume_ml"]

@@ -31,7 +31,7 @@ _ENOUGH, _ROUNDS = 5, 2
 _MAD_TO_SD = 1.4826
 #: standard error of a median over that of a mean, sqrt(π / 2)
 _MEDIAN_SE = 1.2533
-#: standard errors, and voxels, that a common shift must exceed to be told from chance and from the grid
+#: standard errors, and voxels, that a common shift must exceed to differ from chance and from the grid
 _SHIFT_SE, _SHIFT_VOXELS = 3.0, 0.25
 #: a shift must leave at most this share of what the lesions moved; else they did not move together (benchmarks/matching.py)
 _SHIFT_LEFT = 0.7

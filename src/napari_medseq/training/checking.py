@@ -164,7 +164,7 @@ class _Survey:
         return doubts
 
     def _of_two_kinds(self) -> list[str]:
-        """That some exams have frames and others have none."""
+        """The doubt that some exams have frames and others have none."""
         with_frames, total = len(self._dynamic), len(self.rows)
         if with_frames in (0, total):
             return []
@@ -178,7 +178,7 @@ def _content(seq: ImageSequence) -> str:
 
 
 def _of_cases(text: str, cases: Sequence[str], total: int) -> str:
-    """A doubt with the cases that it is about: said once, however many these are."""
+    """A doubt with the cases that it is about, as one line however many these are."""
     if len(cases) == 1:
         return f"{cases[0]}: {text}"
     return f"{'all' if len(cases) == total else f'{len(cases)} of'} {total} cases: {text} ({some(cases)})"
@@ -190,7 +190,7 @@ def _without_name(issued: str) -> str:
 
 
 def _same_voxels(entries: Sequence[Entry]) -> str:
-    """That cases hold the same image, and whether they contradict each other."""
+    """The doubt that cases hold the same image, and whether they contradict each other."""
     answers = dict.fromkeys(e.answer for e in entries if e.answer)
     contradict = f", but are of the classes {', '.join(answers)}" if len(answers) > 1 else ""
     return f"{', '.join(e.case for e in entries)} hold the same voxels{contradict}"

@@ -162,7 +162,7 @@ class Measuring:
         self.apart: list[float] = []
 
     def know(self, name: str) -> None:
-        """A channel that a later case may bring."""
+        """Make room for a channel that only a later case may have."""
         if name not in self.channels:
             self.names.append(name)
             self.channels[name] = _Channel()

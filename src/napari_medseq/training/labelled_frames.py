@@ -14,7 +14,7 @@ from napari_medseq.sequence import ImageSequence
 def labelled_frames(
     case: str, images: Mapping[str, ImageSequence], labels: ImageSequence
 ) -> Iterator[tuple[str, dict[str, ImageSequence], ImageSequence]]:
-    """Each frame that has a label, with a name of its own; what is not dynamic as it is.
+    """Each frame that has a label, with a name of its own; an image without frames is returned as it is.
 
     Raises
     ------

@@ -149,7 +149,7 @@ def randomly_deformed(image: Tensor, largest: float, rng: np.random.Generator) -
 
 
 def _crop(parts: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
-    """The same box of all: half along each axis, at least 24 voxels, anywhere."""
+    """The same box of all images, at a random position: half of each axis, at least 24 voxels."""
     cut = [slice(None), slice(None)]
     for n in parts[0].shape[2:]:
         size = min(n, max(24, n // 2))

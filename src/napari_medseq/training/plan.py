@@ -327,7 +327,7 @@ def _focus_mm(facts: Fingerprint, axis: StepAxis, own: Three) -> tuple[tuple[flo
 
 
 def _position(facts: Fingerprint, axis: StepAxis, window: Triple) -> tuple[Three, str] | tuple[None, None]:
-    """Half the window, where the image's middle says what is meant."""
+    """Half the window, where the position about the image's middle shows which organ is meant."""
     if facts.off_middle_mm is None:
         return None, None
     off, shape, own = (_in_order(v, axis) for v in (facts.off_middle_mm, facts.shape, facts.spacing_mm))

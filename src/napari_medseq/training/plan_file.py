@@ -13,7 +13,7 @@ from napari_medseq.settings import Settings, checked
 
 
 class PlanFile(Settings):
-    """A plan; `reasons` says of its fields why they are so, in a line each.
+    """A plan; `reasons` gives the reason for each field's value, in a line each.
 
     Those in `unlisted` are too long to be printed: only their reasons are.
     """
@@ -35,7 +35,7 @@ class PlanFile(Settings):
         return checked(cls, read_settings(path), where=str(path))
 
     def overruled(self, settings: Mapping[str, object]) -> Self:
-        """The plan with values that the user gives, which are its reasons then, too.
+        """The plan with values that the user gives; the reason recorded for these is that the user gave them.
 
         Raises
         ------

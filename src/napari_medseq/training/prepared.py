@@ -169,7 +169,7 @@ def _placed_like(labels: ImageSequence, image: ImageSequence) -> ImageSequence:
 
 
 def _apart(labels: ImageSequence, image: ImageSequence) -> str:
-    """That labels lie elsewhere than their image, where both do, and what to do."""
+    """The message that labels lie elsewhere than their image: where both are, and what to do."""
     places = f"the labels do not lie on the grid of the image: they have {describe_grid(labels)}, the image has {describe_grid(image)}"
     if labels.grid != image.grid:
         return f"{places}. Resample the labels onto the image."
@@ -348,7 +348,7 @@ def measured(
 
 
 def _agreed_names(values: Sequence[int], named: Mapping[int, Collection[str]]) -> dict[int, str]:
-    """What the files of labels call their values; a warning where they do not agree, and names that differ from each other."""
+    """The names that the files of labels give their values, made to differ from each other; a warning where the files do not agree."""
     for value in values:
         if text := disagreement(value, named.get(value, ())):
             warnings.warn(text, MedseqWarning, stacklevel=3)
@@ -357,7 +357,7 @@ def _agreed_names(values: Sequence[int], named: Mapping[int, Collection[str]]) -
 
 
 def disagreement(value: int, names: Collection[str]) -> str:
-    """That a label means different things in different files; "" where it does not."""
+    """The message that a label means different things in different files; "" where it does not."""
     if len(names) < 2:
         return ""
     return (
@@ -367,7 +367,7 @@ def disagreement(value: int, names: Collection[str]) -> str:
 
 
 def _check_values(values: Sequence[int], *, numbered: bool) -> None:
-    """Doubt labels that number objects, and refuse what cannot be labels."""
+    """Warn of labels that number objects, and refuse values that cannot be labels."""
     if len(values) > MOST_CLASSES:
         raise MedseqError(
             f"The labels hold {len(values)} different values, from {values[0]} to {values[-1]}: these look like no classes. "

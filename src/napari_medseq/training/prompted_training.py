@@ -1,6 +1,6 @@
 """Training of a prompted network for a budget of minutes: any structure of any image is an example, painted on a few of its steps.
 
-It goes on from its own checkpoint. The recipe is `benchmarks/propagate_train.py`.
+It continues from its own checkpoint. The recipe is `benchmarks/propagate_train.py`.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def fit_prompted(
 
 
 class _Run:
-    """A network in training and all that belongs to where it stands."""
+    """A network in training, with the state from which it can be continued."""
 
     def __init__(
         self, network: PromptedNetwork, settings: PromptTrainSettings, folder: Path, device: torch.device

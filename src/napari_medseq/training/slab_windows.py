@@ -262,7 +262,7 @@ class SlabWindows:
         return x
 
     def _shaded(self, x: Tensor) -> Tensor:
-        """Brighter here and darker there, from the darkest voxel on."""
+        """Brightness that varies smoothly over the window, measured from its darkest voxel."""
         coarse = (torch.rand(*x.shape[:2], 2, 3, 3, generator=self.generator) * 2 - 1) * self.augment.shading
         field = functional.interpolate(coarse, size=x.shape[2:], mode="trilinear", align_corners=True)
         low = x.amin((2, 3, 4), keepdim=True)

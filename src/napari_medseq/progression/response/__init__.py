@@ -1,7 +1,7 @@
 """Response criteria as small rule sets: each reads the lesion table and says, visit by visit, a category and why.
 
-Every rule set computes what its published criteria say of sizes; clinical state, treatment and a reader's judgement count only where they
-are given as options, and the reasons say where they are not. The result is a research measure, never a clinical verdict.
+Every rule set computes what its published criteria say about sizes; clinical state, treatment and a reader's judgement count only where
+they are given as options, and the reasons say where they are not. The result is a research measure, never a clinical verdict.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def find_layout(
 
 
 def _hint(folder: Path) -> str:
-    """What such a folder may be, where its own folders tell."""
+    """A hint at what such a folder may be, from the names of its own folders."""
     inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     labels = [
         p.name for p in inside if re.match(r"(labels?|masks?|segmentations?|annotations?)[-_. ]", p.name, re.IGNORECASE)
@@ -111,7 +111,7 @@ def _hint(folder: Path) -> str:
 
 
 def _seen(folder: Path) -> str:
-    """The files that are there, for the message that none of them serves."""
+    """The files that were found, for the message that none of them can be used."""
     endings = (*VOLUMES, *PICTURES)
     files = [str(p.relative_to(folder)) for p in sorted(folder.rglob("*")) if p.name.lower().endswith(endings)]
     return f" (there are {some(files)})" if files else ""

@@ -65,7 +65,7 @@ class Layout:
 
 
 def files_in(folder: Path, endings: Sequence[str] = (*VOLUMES, *PICTURES)) -> list[Path]:
-    """Files of a folder with such an ending, none that is hidden."""
+    """Files of a folder with one of these endings, without hidden ones."""
     ends = tuple(endings)
     return sorted(
         p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name.lower().endswith(ends)

@@ -1,4 +1,4 @@
-"""Folders that say what lies in them: images, their labels, and parts such as ``train`` and ``test``."""
+"""Folders whose names say what they hold: images, their labels, and parts such as ``train`` and ``test``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def labels_in(folder: Path) -> Path | None:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a folder's name says only what lies in it, not whose it is."""
+    """Whether a folder's name says only what it holds, and not which patient it belongs to."""
     return name.lower() in {*(n.lower() for n in (*_IMAGES, *_LABELS)), "anat"}
 
 

@@ -19,13 +19,13 @@ _LAST, _FIRST = r"[-_. ](?:{0}|label-\w+)$", r"^(?:{0})(?:[-_. ]+|(?=\d))"
 
 
 def core_of_labels(name: str, *, keep_case: bool = False) -> str:
-    """A stem of labels without the word that says so; in lower case, so that two can be compared."""
+    """The stem of a label file without the word for labels; in lower case, so that two can be compared."""
     core = _without(name, _LABELS)
     return core if keep_case else core.lower()
 
 
 def core_of_image(name: str) -> str:
-    """A stem of an image without the word that says so."""
+    """The stem of an image file without the word for image."""
     return _without(name, _IMAGES).lower()
 
 

@@ -1,4 +1,4 @@
-"""A folder of images and a folder of labels: nnU-Net raw, the Medical Segmentation Decathlon, and what people have of their own.
+"""A folder of images and a folder of labels: nnU-Net raw, the Medical Segmentation Decathlon, and similar folders of one's own.
 
 There may be such a pair in each part of a data set (``train/images`` and ``train/labels``), or folders within both (``images/train``,
 ``images/patient1``).

@@ -15,7 +15,7 @@ EACH = "{name}"
 
 
 def with_patients(layout: Layout, pattern: str | None) -> Layout:
-    """Every case with its patient; a doubt where names had to tell."""
+    """Every case with its patient; a doubt where the patients were guessed from names."""
     if pattern is not None:
         patient_of = {e.case: _by_pattern(e.case, pattern) for e in layout.entries}
         doubts = layout.doubts

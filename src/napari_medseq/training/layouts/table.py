@@ -106,7 +106,7 @@ class _Table:
 
 
 def _is_path(table: Path, cell: str) -> bool:
-    """Whether a cell says where a file is, be it there or not: numbers and words such as an age or a sex do not."""
+    """Whether a cell is the path of a file, which need not exist; numbers and words such as an age or a sex are not."""
     if is_missing(cell):
         return False
     named = ("/" in cell or "\\" in cell or Path(cell).suffix[1:2].isalpha()) and any(
@@ -159,7 +159,7 @@ def _in_order(words: set[str]) -> tuple[str, ...]:
 
 
 def _doubts_of_answers(path: Path, entries: Sequence[Entry], answers: Sequence[str]) -> list[str]:
-    """What is odd about the classes.
+    """The doubts about the classes.
 
     Raises
     ------

@@ -1,4 +1,5 @@
-"""Trees in which labels lie beside their images: study folders, BIDS with derivatives, and others in which names tell.
+"""Trees in which labels lie beside their images: study folders, BIDS with derivatives, and others in which names show what belongs
+together.
 
 Labels are one file per image, or a folder with one file per structure (as TotalSegmentator has them).
 """
@@ -116,7 +117,7 @@ def _all_files(folder: Path) -> list[Path]:
 
 
 def _patient(truth: Path, folder: Path) -> str:
-    """By BIDS, else the first folder that is not only called what lies in it, or what it is for."""
+    """The patient by BIDS, else the first folder whose name says more than what it holds or what it is for."""
     inside = truth.relative_to(folder).parts[:-1]
     bids = next((p for p in inside if p.startswith("sub-")), None)
     return bids or next((p for p in inside if not is_plain(p) and not part_of(p) and p != "derivatives"), "")
@@ -127,7 +128,7 @@ def _split(truth: Path, folder: Path) -> str:
 
 
 def _case(truth: Path, folder: Path) -> str:
-    """The folders that lead to it, and its name as far as that says more than that it is labels."""
+    """The folders that lead to a case, and its name without words that only say that it holds labels."""
     inside = [p for p in truth.relative_to(folder).parts[:-1] if p != "derivatives"]
     name = core_of_labels(stem(truth), keep_case=True)
     alone = inside and is_plain(name) and sum(map(names_labels, truth.parent.iterdir())) == 1
