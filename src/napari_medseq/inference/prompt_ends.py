@@ -30,7 +30,7 @@ START, FALL = 0.4, 30.0
 def beyond_even_ends(painted: Tensor, annotated: Tensor, gap: float) -> Tensor:
     """By how much the logits of each step fall because the object was painted evenly, (step,); zeros where it was not.
 
-    Beyond an end of which an empty annotated step tells, nothing falls: that step says it better.
+    Nothing falls beyond an end that an empty annotated step already marks.
 
     Parameters
     ----------

@@ -88,9 +88,7 @@ def check_inputs(
     positions = cast("list[Position]", _one_per_visit("transforms", transforms, n))
     worlds = tuple(to_common(p) for p in positions)
     inputs = _ordered(Inputs(masks, days, scans, worlds, tuple(doubts)))
-    inputs = inputs.with_doubts(
-        *(f"Visit {k}: it has no mask, so its lesions are unknown." for k in _unseen(inputs))
-    )
+    inputs = inputs.with_doubts(*(f"Visit {k}: it has no mask, so its lesions are unknown." for k in _unseen(inputs)))
     _check_overlap(inputs)
     return _with_one_patient(inputs, force)
 

@@ -30,7 +30,7 @@ from napari_medseq.models.storage import Storage
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.settings import Settings, checked
 from napari_medseq.training.distilling import with_teacher
-from napari_medseq.training.distributed import joined
+from napari_medseq.training.distributed import process_group
 from napari_medseq.training.trainer import TrainConfig, read_cases, train_cases
 
 _SIDE = 128  # rows and columns (and slices, of a volume) of the step for which multiplications are counted
@@ -240,9 +240,9 @@ def _tuned(
     if config.folds:
         raise SettingsError("fine_tune.folds: one network is tuned; leave folds at 0.")
     teacher = with_teacher(deepcopy(model.network), s.distil) if s.distil > 0 else None
-    with joined(config.device) as team:
+    with process_group(config.device) as group:
         cases = read_cases(config, cancelled)
-        result = train_cases(config, cases, team, progress, cancelled, teacher).model.network
+        result = train_cases(config, cases, group, progress, cancelled, teacher).model.network
     for leftover in (start, tuned, tuned.with_name(f"{tuned.name}.run")):
         shutil.rmtree(leftover)
     return result

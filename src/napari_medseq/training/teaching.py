@@ -22,7 +22,7 @@ from napari_medseq.settings import Settings, checked
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig
-from napari_medseq.training.distributed import joined
+from napari_medseq.training.distributed import process_group
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.prompted_adapting import AdaptSettings, adapt
 from napari_medseq.training.trainer import TrainingResult, train_cases
@@ -147,8 +147,8 @@ def teach(
     run = out.with_name(out.name + ".run")
     shutil.rmtree(run, ignore_errors=True)
     try:
-        with joined(s.device) as team:
-            return train_cases(config, [case], team, progress, cancelled)
+        with process_group(s.device) as group:
+            return train_cases(config, [case], group, progress, cancelled)
     finally:
         shutil.rmtree(run, ignore_errors=True)
 
