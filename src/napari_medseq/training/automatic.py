@@ -29,11 +29,12 @@ from napari_medseq.settings import checked
 from napari_medseq.training import automatic_bundle
 from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.budget import SPARE, Budget, threads
+from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.fingerprint import Fingerprint
 from napari_medseq.training.judging import Judged, choose_judges, judged, seconds_to_judge
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.plan import Plan, bfloat16_pays, make_plan
-from napari_medseq.training.prepared import Decoded, measured, slab_cases
+from napari_medseq.training.prepared import measured, slab_cases
 from napari_medseq.training.slab_loop import WARM_UP, Course, SlabLoop, fit_slabs
 from napari_medseq.training.slab_windows import SlabCase, SlabWindows
 

@@ -23,12 +23,12 @@ from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.budget import Budget, threads
 from napari_medseq.training.cases import Case
 from napari_medseq.training.class_plan import ClassPlan, make_class_plan
+from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.exams import Survey, exam_cases, survey
 from napari_medseq.training.layouts import Layout
 from napari_medseq.training.loop import fit
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import classification_loss
-from napari_medseq.training.prepared import Decoded
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.unlearned import loss_of_shares, warn_if_unlearned
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from napari_medseq.errors import MedseqError, heard, unheard
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
+from napari_medseq.training.decoded import Decoded, lies_on
 from napari_medseq.training.fingerprint import are_numbers, label_counts
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.layouts.entries import some
-from napari_medseq.training.prepared import MOST_CLASSES, Decoded, disagreement, lies_on
+from napari_medseq.training.prepared import MOST_CLASSES, disagreement
 
 
 @dataclass(frozen=True)

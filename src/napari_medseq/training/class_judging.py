@@ -15,8 +15,8 @@ from napari_medseq.progress import Cancelled, check
 from napari_medseq.training import class_bundle
 from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.cases import Case
+from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.exams import in_channels
-from napari_medseq.training.prepared import Decoded
 
 
 def as_used(c: AutoConfig, learned: class_bundle.Learned, modality: str | None) -> Model:

@@ -18,9 +18,9 @@ from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.class_plan import ClassPlan, ExamShape
+from napari_medseq.training.decoded import Decoded, Late
 from napari_medseq.training.kind import Kind, KindMeasuring
 from napari_medseq.training.layouts import Entry
-from napari_medseq.training.prepared import Decoded, Late
 
 Along = Literal["slices", "t"]
 

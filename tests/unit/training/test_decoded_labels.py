@@ -14,8 +14,9 @@ from PIL import Image
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
 from napari_medseq.training.checking import check_data
+from napari_medseq.training.decoded import Decoded, lies_on
 from napari_medseq.training.layouts import Entry, find_layout
-from napari_medseq.training.prepared import Decoded, lies_on, measured
+from napari_medseq.training.prepared import measured
 from tests.unit.io import dicoms
 
 pytestmark = pytest.mark.filterwarnings("ignore:A picture says nothing of millimetres")

@@ -12,9 +12,10 @@ from PIL import Image
 
 import napari_medseq as ms
 from napari_medseq.training.checking import check_data
+from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.fingerprint import label_counts
 from napari_medseq.training.layouts import find_layout
-from napari_medseq.training.prepared import ClassIndices, Decoded, measured
+from napari_medseq.training.prepared import ClassIndices, measured
 from napari_medseq.training.slab_windows import UNSEEN
 from tests.unit.training.small import blob
 
