@@ -123,6 +123,8 @@ def test_what_changed_is_shown_at_the_later_visit(widget: CompareWidget, qtbot: 
     click(qtbot, widget.change_button)
     assert widget.viewer.dims.point[0] == 1
     assert "grown (yellow)" in widget.note.text()
+    verbs.correct(getattr(widget.viewer, "__wrapped__", widget.viewer), "exclude", 1)
+    assert not widget.note.text()
 
 
 @hidden

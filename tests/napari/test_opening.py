@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from qtpy.QtGui import QDropEvent, QGuiApplication
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari import opening
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
@@ -45,7 +47,11 @@ def viewer(make_napari_viewer: Any) -> Any:
 
 
 @pytest.mark.viewer
-def test_a_dropped_folder_opens_in_a_job(viewer: Any, ball_study: Path, wait: Wait, notices: Any) -> None:
+def test_a_dropped_folder_opens_in_a_job(
+    viewer: Any, ball_study: Path, wait: Wait, notices: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead: list[threading.Thread] = []
+    monkeypatch.setattr(opening, "_load_ahead", lambda: ahead.append(threading.current_thread()))
     drop(viewer, [ball_study])
     assert len(viewer.layers) == 0  # nobody waits for it
     opener = some(accompany(viewer)).opener
@@ -54,6 +60,8 @@ def test_a_dropped_folder_opens_in_a_job(viewer: Any, ball_study: Path, wait: Wa
     assert [layer.name for layer in viewer.layers] == [item[1]["name"] for item in layer_data_of_all([ball_study])]
     assert viewer.layers[0].visible
     assert len(notices) == len(set(notices))  # no doubt is told twice
+    # what napari loads with its first layers is loaded by the worker, which does not hold the window
+    assert [thread is threading.main_thread() for thread in ahead] == [False]
 
 
 def cancelled_at_each_layer(viewer: Any, path: Path, wait: Wait) -> list[int]:

@@ -184,6 +184,7 @@ def test_what_is_kept_is_used_when_lesions_are_followed_again(model: ViewerModel
     shown.nudge((6, -4, 3))
     shown.keep()
     masks = [np.array(layer.data) for layer in model.layers if "tumor" in layer.name]
+    assert verbs.overlay(model, 0, 1).reason == "aligned by hand"
     again = verbs.follow_again(model, register="none")
     assert np.allclose(again.to_common(1), np.linalg.inv(SHIFT))
     record: Any = again.provenance[KEY]

@@ -368,6 +368,16 @@ def test_the_map_of_change_is_a_layer_at_the_later_visit(model: ViewerModel) -> 
     # it is not a mask: what is followed again is as before
     assert verbs.label_layers(model) == verbs.result_of(model).layers
     assert len(verbs.study_of(model).visits[1].labels) == 1
+    # after a correction it shows what was before; undo makes it right again, and a new map takes its place
+    name = again.name
+    verbs.correct(model, "exclude", 2)
+    assert again.name == f"{name} (outdated)"
+    verbs.undo(model)
+    assert again.name == name
+    verbs.redo(model)
+    newest = verbs.show_change(model, 0, 1)
+    assert [layer for layer in model.layers if "change since" in layer.name] == [newest]
+    assert newest.name == name
 
 
 def test_change_of_what_is_not_followed_is_refused(model: ViewerModel) -> None:

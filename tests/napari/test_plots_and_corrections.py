@@ -219,6 +219,31 @@ def test_the_camera_moves_only_where_the_lesion_is_out_of_view(widget: Any) -> N
     assert tuple(camera.center) != before
 
 
+def test_a_result_whose_last_visit_has_no_mask_is_shown(widget: Any, notices: list[Any]) -> None:
+    study = three_visits()
+    labels = [*(visit.labels[0] for visit in study.visits[:2]), None]
+    widget.show_result(ms.track(labels, dates=study.dates), study)
+    assert widget.result.summary.text().endswith("mL at visit 2 of 3 (0.682 mL at the first).")
+    assert not [text for kind, text in notices if kind == "error"]
+    widget.result.go_to(2, 1)
+    assert notices[-1][1] == "Visit 3 has no mask; nothing was followed there."
+
+
+def test_a_name_without_an_ending_replaces_no_plot(
+    widget: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
+) -> None:
+    """The dialog asks about the name that was typed, and not about the one with the ending."""
+    for typed in ("sub-03.v1", "sub-03.v2"):
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_a, name=typed: (str(tmp_path / name), ""))
+        widget.result.plot._ask("csv")
+    assert sorted(path.name for path in tmp_path.glob("sub*")) == ["sub-03.v1.csv", "sub-03.v2.csv"]
+    (tmp_path / "sub-03.v2.csv").write_text("mine")
+    widget.result.plot._ask("csv")
+    assert (tmp_path / "sub-03.v2.csv").read_text() == "mine"
+    assert notices[-1][0] == "error"
+    assert "exists" in notices[-1][1]
+
+
 def test_the_report_is_saved_with_the_card_and_opened(
     widget: Any, wait: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
 ) -> None:

@@ -35,6 +35,25 @@ def opened(ball_study: Path) -> ViewerModel:
     return viewer
 
 
+def test_following_painted_masks_is_at_most_one_step_of_undo(opened: ViewerModel) -> None:
+    masks = verbs.label_layers(opened)
+    history = verbs.editing_of(opened).history
+    for mask in masks:
+        mask.paint((0, 2, 2, 2), 1)
+    strokes = list(history.done)
+    verbs.track_layers(opened, masks)
+    assert not verbs.painted(opened)
+    assert history.done == strokes  # the first result cannot be taken back, so nothing of it can
+    for mask in masks:
+        mask.paint((0, 2, 20, 2), 1)
+    strokes, waiting = list(history.done), verbs.painted(opened)
+    verbs.track_layers(opened, masks)
+    assert len(history.done) == len(strokes) + 1
+    assert not verbs.painted(opened)
+    assert verbs.undo(opened) == "following the lesions of sub-x"
+    assert verbs.painted(opened) == waiting
+
+
 def tilted(degrees: float = 25.0, **changes: Any) -> ImageSequence:
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("x", degrees, degrees=True).as_matrix() @ np.diag([1.0, 1.0, 4.0])

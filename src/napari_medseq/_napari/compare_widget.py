@@ -18,9 +18,10 @@ from napari_medseq._napari.parts import choice, set_enabled
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
+from napari_medseq.viewer.changes import is_current
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
+    from napari.layers import Labels, Layer
 
     from napari_medseq.viewer import Panes
 
@@ -47,6 +48,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.screen: PanesScreen | None = None
         self._exams: list[list[Layer]] = []
+        self._map: Labels | None = None
         accompany(napari_viewer)
         self.visits: QListWidget = ticked_list(
             "The visits to show side by side: two to six. What is painted in a pane is painted in that visit's mask"
@@ -123,6 +125,9 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         listed = {self.visits.item(k).data(Qt.UserRole): self.visits.item(k).text() for k in range(self.visits.count())}
         if listed != titles:
             self._list(titles)
+        if self._map is not None and not is_current(self.viewer, self._map):
+            self._map = None  # it was removed, or the result was corrected since
+            self.note.clear()
         if self.panes is not None and self._panes_of != verbs.patient_in_front(self.viewer):
             self._soon.start()
         self._mark()
@@ -263,4 +268,5 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         names = [str(a) for a in self.viewer.dims.axis_labels]
         if "visit" in names:
             self.viewer.dims.set_point(names.index("visit"), float(later))
+        self._map = layer
         self.note.setText(verbs.change_in_words(layer))

@@ -93,7 +93,7 @@ class Opener(QObject):  # type: ignore[misc]
         def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
             return layer_data_of_all(paths, taken=taken, progress=progress, cancelled=cancelled)
 
-        self.work.start(title, job, self._show, at_once=True)
+        start_reading(title, job, self._show, self.work)
 
     def _show(self, data: Sequence[LayerData]) -> None:
         viewer = self._viewer()
@@ -197,7 +197,29 @@ def _read_and_show(
         if alive is not None:
             _one_by_one(alive, layers(content), show, work, lambda now, added: finish(now, content, added))
 
-    work.start(title, read, done, at_once=True)
+    start_reading(title, read, done, work)
+
+
+def start_reading(
+    title: str, read: Callable[[Progress, Cancelled], C], done: Callable[[C], None], work: WorkBar
+) -> None:
+    """Read in a worker what is shown afterwards; napari is made ready for its layers there, too."""
+
+    def job(progress: Progress, cancelled: Cancelled) -> C:
+        _load_ahead()
+        return read(progress, cancelled)
+
+    work.start(title, job, done, at_once=True)
+
+
+def _load_ahead() -> None:
+    """Load what napari loads with the first image, mask and turn of the canvas, which would hold the window for a
+    quarter of a second each."""
+    import pandas
+    import pint
+    from scipy.spatial.transform import Rotation
+
+    _ = pandas, Rotation, pint.application_registry.mm
 
 
 def show_one_by_one(viewer: ViewerModel, data: Sequence[LayerData], work: WorkBar) -> None:

@@ -20,6 +20,7 @@ from napari_medseq import files
 from napari_medseq._napari.canvas import PlotCanvas, theme_style
 from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.work import connect_until_destroyed, guarded
+from napari_medseq.errors import WriteError
 from napari_medseq.progression import plots
 from napari_medseq.record import DISCLAIMER
 
@@ -256,7 +257,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
     def _ask(self, ending: str) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save", f"progression.{ending}", f"{ending.upper()} (*.{ending})")
         if path:
-            guarded("Saving", lambda: self.save(Path(path).with_suffix(f".{ending}")))
+            guarded("Saving", lambda: self.save(_with_ending(Path(path), ending)))
 
     def save(self, path: Path) -> None:
         """Save the chosen view, dark on white (.png, .svg, .pdf), or the numbers behind it (.csv).
@@ -295,6 +296,22 @@ class PlotDock(QWidget):  # type: ignore[misc]
             self.viewer.window.add_dock_widget(self, name=name, area="right" if low else "bottom")
         self.show()
         self.parent().show()
+
+
+def _with_ending(path: Path, ending: str) -> Path:
+    """A path with an ending, which is added where the user typed none.
+
+    Raises
+    ------
+    WriteError
+        If there is a file of that longer name, about which the dialog did not ask.
+    """
+    if path.suffix.lower() == f".{ending}":
+        return path
+    longer = path.with_name(f"{path.name}.{ending}")
+    if longer.exists():
+        raise WriteError(f"{longer} exists. Choose another name, or this one with its ending to replace it.")
+    return longer
 
 
 def _held(event: MouseEvent) -> bool:

@@ -258,8 +258,17 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
 
 def _in_words(summary: pd.DataFrame) -> str:
-    """The burden at the last visit and at the first, in words."""
-    first, last = summary.iloc[0], summary.iloc[-1]
-    count = int(last["lesions"])
-    text = f"{count} lesion{'' if count == 1 else 's'}, {last['volume_ml']:.3g} mL at the last visit"
-    return f"{text} ({first['volume_ml']:.3g} mL at the first)." if len(summary) > 1 else f"{text}."
+    """The burden at the last visit that has a mask and at the first one, in words."""
+    known = summary[summary["lesions"].notna()]
+    if not len(known):
+        return "no visit has a mask."
+    first, last, count = known.iloc[0], known.iloc[-1], int(known["lesions"].iloc[-1])
+    text = f"{count} lesion{'' if count == 1 else 's'}, {last['volume_ml']:.3g} mL at {_which(last, summary, -1)}"
+    return f"{text} ({first['volume_ml']:.3g} mL at {_which(first, summary, 0)})." if len(known) > 1 else f"{text}."
+
+
+def _which(row: pd.Series, summary: pd.DataFrame, end: int) -> str:
+    """The name of a visit: by its number, unless it is the first (`end` 0) or last (-1) of all."""
+    if row["visit"] == summary["visit"].iloc[end]:
+        return "the last visit" if end else "the first"
+    return f"visit {int(row['visit']) + 1} of {len(summary)}"

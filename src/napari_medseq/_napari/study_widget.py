@@ -24,7 +24,12 @@ from qtpy.QtWidgets import (
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import TICKS, follow_layers, narrow, scrolled, wrapped
-from napari_medseq._napari.opening import open_result_in_job, open_session_in_job, show_one_by_one
+from napari_medseq._napari.opening import (
+    open_result_in_job,
+    open_session_in_job,
+    show_one_by_one,
+    start_reading,
+)
 from napari_medseq._napari.parts import set_enabled
 from napari_medseq._napari.saving import save_masks_in_job
 from napari_medseq._napari.window import accompany
@@ -173,7 +178,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             self.note.setText("")
             show_one_by_one(self.viewer, data, self.work)
 
-        self.work.start("Loading", job, done, at_once=True)
+        start_reading("Loading", job, done, self.work)
 
     def _ticked(self, number: int) -> Study:
         """The ticked series of a listed patient."""
@@ -381,7 +386,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         def done(data: list[LayerData]) -> None:
             show_one_by_one(self.viewer, data, self.work)
 
-        self.work.start(f"Opening {Path(folder).name}", job, done, at_once=True)
+        start_reading(f"Opening {Path(folder).name}", job, done, self.work)
 
 
 def _row(parent: QTreeWidget | QTreeWidgetItem, *texts: str) -> QTreeWidgetItem:

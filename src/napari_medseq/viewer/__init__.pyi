@@ -22,13 +22,13 @@ from .carrying import carry_mask as carry_mask
 from .carrying import carrying_job as carrying_job
 from .carrying import looked_at as looked_at
 from .carrying import show_carried as show_carried
+from .changes import change_in_words as change_in_words
+from .changes import show_change as show_change
 from .colouring import colour_by as colour_by
 from .colouring import meaning_of_colours as meaning_of_colours
 from .comparing import MOST_PANES as MOST_PANES
-from .comparing import change_in_words as change_in_words
 from .comparing import exams_open as exams_open
 from .comparing import orthogonal as orthogonal
-from .comparing import show_change as show_change
 from .comparing import side_by_side as side_by_side
 from .comparing import visits_open as visits_open
 from .edit_copies import copy_to_slice as copy_to_slice

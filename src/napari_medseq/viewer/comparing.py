@@ -15,31 +15,19 @@ from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.active import visit_of
 from napari_medseq.viewer.alignments import hand_alignment
-from napari_medseq.viewer.followed import differs, result_of, results_of
+from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.identity import patient_in_front
 from napari_medseq.viewer.pane import PanePlan, anchor_among
 from napari_medseq.viewer.panes import Panes, open_panes
-from napari_medseq.viewer.results import add_layers
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels, Layer
-    from napari.utils.colormaps import DirectLabelColormap
+    from napari.layers import Layer
 
 #: the number of canvases that fit on a screen
 MOST_PANES = 6
 #: how the visits are placed: by the result's registration, by patient coordinates, or with the centres of the images together
 Placing = Literal["auto", "registered", "as they lie", "centres"]
-
-#: change → colour, distinguishable without telling red from green (Okabe and Ito 2008, jfly.uni-koeln.de/color)
-_COLOURS: dict[int, tuple[str, tuple[float, float, float, float]]] = {
-    1: ("grey", (0.6, 0.6, 0.6, 0.6)),  # unchanged
-    2: ("vermilion", (0.835, 0.369, 0.0, 1.0)),  # new
-    3: ("blue", (0.0, 0.447, 0.698, 1.0)),  # gone
-    4: ("yellow", (0.941, 0.894, 0.259, 1.0)),  # grown
-    5: ("sky blue", (0.337, 0.706, 0.914, 1.0)),  # shrunk
-    6: ("purple", (0.8, 0.475, 0.655, 1.0)),  # not seen before
-}
 
 
 def visits_open(viewer: ViewerModel, study: str | None = None) -> dict[int, str]:
@@ -154,74 +142,6 @@ def orthogonal(viewer: ViewerModel) -> Panes:
     planes = {"z": "axial", "y": "coronal", "x": "sagittal"}
     plans = [PanePlan(title, _is_drawn, along=along) for along, title in planes.items()]
     return open_panes(viewer, "planes", plans)
-
-
-def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | None = None) -> Labels:
-    """Show where followed lesions are new, gone, grown and shrunk between two visits, as a Labels layer at the later visit.
-
-    The map is for viewing only; see `Progression.change_map`. It replaces an earlier map of the same visits.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    earlier, later : int
-        Ordinals of visits of the study, from 0.
-    study : str, optional
-        The study whose result is meant, if there are several.
-
-    Raises
-    ------
-    MedseqError
-        If no lesions are followed, a visit has no mask, or what is painted is not followed yet.
-    """
-    followed = result_of(viewer, study)
-    if differs(viewer, followed):
-        raise MedseqError(
-            "There is painting that is not followed yet. Follow again first; the map is of what is followed."
-        )
-    at = _studies.ordinals(followed.source, followed.progression)
-    for visit in (earlier, later):
-        if visit not in at:
-            raise MedseqError(f"Visit {visit + 1} is not among those that were followed.")
-    changed = followed.progression.change_map(at.index(earlier), at.index(later))
-    still = None if len(followed.source.visits) == 1 else later
-    name = f"{_studies.visit_title(followed.source, later)} change since visit {earlier + 1}"
-    old = [layer for layer in viewer.layers if layer.name == name and _studies.facts_of(layer).get("role") == CHANGE]
-    for layer in old:
-        viewer.layers.remove(layer)
-    data = _studies.visit_layer_data(
-        followed.source, later, changed, visit=still, name=name, colormap=_colormap(), opacity=0.7,
-    )  # fmt: skip
-    data[1]["metadata"][_layers.KEY]["role"] = CHANGE
-    active = viewer.layers.selection.active
-    layer_shown: Labels = add_layers(viewer, [data])[0]
-    layer_shown.editable = False
-    if active in viewer.layers:
-        viewer.layers.selection.active = active
-    return layer_shown
-
-
-def change_in_words(layer: Labels) -> str:
-    """The contents of a map of change in words: each kind of change with its colour and its number of voxels."""
-    values, counts = np.unique(np.asarray(layer.data), return_counts=True)
-    names = _layers.from_layer(layer).label_names
-    parts = [
-        f"{names[int(v)]} ({_COLOURS[int(v)][0]}) {n}"
-        for v, n in zip(values, counts, strict=True)
-        if int(v) in _COLOURS
-    ]
-    return f"Voxels: {', '.join(parts) or 'no lesion at either visit'}. To look at; volumes are in the tables."
-
-
-def _colormap() -> DirectLabelColormap:
-    from napari.utils.colormaps import DirectLabelColormap
-
-    table: dict[int | None, tuple[float, ...]] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
-    return DirectLabelColormap(color_dict=table | {value: colour for value, (_, colour) in _COLOURS.items()})
-
-
-#: `role` in the metadata of maps of change, which are not masks of the study
-CHANGE = "change"
 
 
 # -- which layers, and where -------------------------------------------------------------------------------------------

@@ -345,12 +345,18 @@ class Editing:
         self.write(layer, np.where(differs, old, data), name=name)
         return int(differs.sum())
 
-    def followed(self, layers: Sequence[Labels]) -> None:
-        """Record that a result holds what is painted in these layers: it is still protected, but no longer pending."""
-        for layer in layers:
+    def followed(self, layers: Sequence[Labels], *, undoable: bool = True) -> None:
+        """Record that a result holds what is painted in these layers: it is still protected, but no longer pending.
+
+        `undoable`: whether that is a part of a step; not where the result itself cannot be taken back.
+        """
+        for layer in map(real, layers):
             marks = self.marks(layer)
-            if marks.any:
+            if marks.any and undoable:
                 self.write(layer, np.asarray(layer.data), flags=marks.flags & PAINTED, name=f"following {layer.name}")
+            elif marks.any:
+                marks.replace(marks.flags & PAINTED)
+        self.events.changed()
 
     def saved(self, layers: Sequence[Labels] | None = None) -> None:
         """Record that these layers, or all, were written to disk as they are."""

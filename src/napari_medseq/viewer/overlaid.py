@@ -16,6 +16,7 @@ from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.registration import Transform
 from napari_medseq.registration.byhand import AlignmentMeter
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer.alignments import hand_alignment
 from napari_medseq.viewer.comparing import image_of, worlds_of
 from napari_medseq.viewer.identity import patient_in_front
 from napari_medseq.viewer.windows import ABSOLUTE
@@ -38,6 +39,8 @@ class OverlayJob:
         The earlier image, and the later one onto whose grid it is resampled.
     onto : ndarray, shape (4, 4), or None
         RAS+ mm of the later visit → RAS+ mm of the earlier one; None: it has to be found by registration.
+    reason : str
+        Where `onto` comes from, in words.
     """
 
     study: str
@@ -46,6 +49,7 @@ class OverlayJob:
     moving: ImageSequence
     fixed: ImageSequence
     onto: Affine | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +89,9 @@ def overlay_job(viewer: ViewerModel, earlier: int, later: int, *, study: str | N
     onto = None
     if {earlier, later} <= set(worlds):
         onto = geometry.as_affine(np.linalg.inv(worlds[earlier]) @ worlds[later])
-    return OverlayJob(name, earlier, later, moving.compute(), fixed.compute(), onto)
+    by_hand = any(hand_alignment(viewer, name, visit) is not None for visit in (earlier, later))
+    reason = "aligned by hand" if by_hand else "as the result was followed"
+    return OverlayJob(name, earlier, later, moving.compute(), fixed.compute(), onto, reason)
 
 
 def prepare_overlay(
@@ -100,7 +106,7 @@ def prepare_overlay(
     """
     from napari_medseq.registration import visits
 
-    onto, reason = job.onto, "as the result was followed"
+    onto, reason = job.onto, job.reason
     if onto is None:
         alignment = visits([job.moving, job.fixed], progress=progress, cancelled=cancelled)[1]
         onto, reason = alignment.to_baseline, alignment.reason

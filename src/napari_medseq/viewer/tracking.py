@@ -84,8 +84,11 @@ def show_followed(
         notes = corrected_again(progression, before, exclusions=False)
         progression.keep_identities(before.progression, masks)  # what was split or merged again may have another number
     progression.provenance.setdefault("inputs", _inputs(progression, source, labels))
-    show_progression(viewer, progression, source, card=before.card if same_masks and before else "", taken=snapshot)
-    editing_of(viewer).followed([layer for layer in labels if not _studies.is_tracked(layer)])
+    card = before.card if same_masks and before else ""
+    editing = editing_of(viewer)
+    with editing.step(f"following the lesions of {source.name}"):
+        show_progression(viewer, progression, source, card=card, taken=snapshot)
+        editing.followed([layer for layer in labels if not _studies.is_tracked(layer)], undoable=before is not None)
     return notes
 
 
