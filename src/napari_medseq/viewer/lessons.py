@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.editing import editing_of, real
 from napari_medseq.viewer.marks import PAINTED, Flags, Values
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
+    from napari_medseq.inference.prediction import Segmentation
     from napari_medseq.sequence import ImageSequence
 
 
@@ -186,6 +186,7 @@ def interpolated(painted: ImageSequence) -> Segmentation:
     MedseqError
         If the labels have frames of volumes, or no label has a gap to fill; see `masks.interpolation.interpolate_slices`.
     """
+    from napari_medseq.inference.prediction import Segmentation  # loads torch
     from napari_medseq.masks.interpolation import interpolate_slices
 
     data = np.asarray(painted.data)
