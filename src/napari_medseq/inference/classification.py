@@ -273,7 +273,7 @@ def _one(
             "use a model whose network has dimensions 3."
         )
     times = known_times(network, framing)
-    plan = tuning.prepare(network, device)
+    network, plan = tuning.prepare(network, device)
     rows = rows_of_steps(channels[0], framing, ready.settings) or (None,)
     total, done = sum(framing.steps if r is None else r.steps for r in rows), 0
 

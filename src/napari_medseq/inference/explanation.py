@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Unpack, overload
 
 import numpy as np
@@ -119,7 +120,7 @@ def explain(
         return remote.call(device, explain, images, chosen, keywords, progress, cancelled)
     options = RunOptions(device=device, force=force, progress=progress, cancelled=cancelled)
     ready = prepared(chosen, network, options)
-    tuning.prepare(network, ready.device)
+    ready = replace(ready, network=tuning.prepare(network, ready.device)[0])
     results = [_explained(ready, channels, index, method) for channels in exams(images, chosen, force=force)]
     return results if isinstance(images, Sequence) else results[0]
 

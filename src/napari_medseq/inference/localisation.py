@@ -254,7 +254,7 @@ def _coarse(
             if ready.options.progress is not None:
                 ready.options.progress(done, total, f"locating in {image.name}")
 
-    plan = tuning.prepare(network, where)
+    network, plan = tuning.prepare(network, where)
 
     def mapped(row: SliceSteps | None) -> Tensor:
         """The map (step, y, x) of each slice."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.inference import devices, memory, tuning, visits
@@ -151,17 +151,17 @@ class SegmentationRun:
         self, sequence_pass: _SequencePass, where: torch.device, together: int | None, done: int, total: int
     ) -> PatchAccumulator:
         framing, name = sequence_pass.framing, sequence_pass.channels[0].name
-        plans = [self._plan(m, where, together) for m in self.models]
+        prepared = [self._prepared(m, where, together) for m in self.models]
         if where.type == "cpu" and memory.worth_estimating(framing):
             needed = [
                 memory.network_bytes(framing, m.network, self.settings, p) * len(self._rows(m, sequence_pass))
-                for m, p in zip(self.models, plans, strict=True)
+                for m, (_, p) in zip(self.models, prepared, strict=True)
             ]
             warn_if_short(sum(needed) + memory.answer_bytes(framing, self.settings, self.options.outputs), name)
         apart = self.settings.along in ("t", "visit")
         accumulator = PatchAccumulator(framing, self.settings, self.options.outputs, apart=apart)
         for position in self._sequences(framing):
-            planes, others = self._passes(sequence_pass, where, plans, position)
+            planes, others = self._passes(sequence_pass, where, prepared, position)
             for index, p in enumerate(planes):
                 check(self.cancelled)
                 sampled = p if others is None else next(others)
@@ -178,22 +178,27 @@ class SegmentationRun:
         check(self.cancelled)
         return accumulator
 
-    def _plan(self, model: Model, where: torch.device, together: int | None) -> tuning.Plan:
+    def _prepared(self, model: Model, where: torch.device, together: int | None) -> tuple[nn.Module, tuning.Plan]:
         precision = "float32"
         if isinstance(model.network, Stepwise):
             precision = inference_settings(model.inference, model.info.name).precision
         return tuning.prepare(model.network, where, together, precision)
 
     def _passes(
-        self, sequence_pass: _SequencePass, where: torch.device, plans: Sequence[tuning.Plan], position: int | None
+        self,
+        sequence_pass: _SequencePass,
+        where: torch.device,
+        prepared: Sequence[tuple[nn.Module, tuning.Plan]],
+        position: int | None,
     ) -> Passes:
         """The mean of the models' answers."""
         if self.window is not None:
-            network = self.models[0].network
+            network = prepared[0][0]
             return window_probabilities(network, sequence_pass.channels, self.window, where, self.cancelled), None
         each = [
             self._of_model(m, n, sequence_pass, where, plan, position)
-            for m, n, plan in zip(self.models, self.networks, plans, strict=True)
+            for m, (n, plan) in zip(self.models, prepared, strict=True)
+            if isinstance(n, Stepwise)
         ]
         planes = averaged([p for p, _ in each])
         others = [o for _, o in each if o is not None]

@@ -14,6 +14,7 @@ from torch.nn import functional
 from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.slab_steps import folded, places, probabilities_of_steps, window_weights
 from napari_medseq.inference.slabs import slab_network, slab_settings, within_nothing
+from napari_medseq.inference.tuning import placed
 from napari_medseq.inference.working import working_volume
 from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
@@ -110,7 +111,7 @@ def _cam(
     message: str,
 ) -> Tensor:
     """Grad-CAM of each window (Selvaraju et al. 2017, eq. 1 and 2), averaged where windows overlap; (step, row, column)."""
-    net = folded(network.eval()).to(device)
+    net = placed(folded(network.eval()), device)
     x = torch.from_numpy(volume).to(device)
     size = (x.shape[1], x.shape[2], x.shape[3])
     weight = window_weights(size, window).to(device)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from napari_medseq.inference.doubts import Doubt
 from napari_medseq.inference.settings import BundleSettings
-from napari_medseq.inference.tuning import Version, has_bfloat16, weights_version
+from napari_medseq.inference.tuning import Version, has_bfloat16, placed, weights_version
 from napari_medseq.inference.working import PlaneAxis, Triple, Working
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress, check
@@ -121,7 +121,7 @@ def probabilities_of_steps(
     message: str = "",
 ) -> Iterator[Tensor]:
     """Class probabilities (class, row, column) of each step of a working volume (channel, step, row, column), in order."""
-    net = folded(network.eval()).to(device)
+    net = placed(folded(network.eval()), device)
     x = torch.from_numpy(volume).to(device)
     plans = [starts(n, w) for n, w in zip(x.shape[1:], settings.window, strict=True)]
     ramps = [_ramp(w, w == n).to(device) for (_, w), n in zip(plans, x.shape[1:], strict=True)]

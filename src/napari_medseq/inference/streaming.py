@@ -7,6 +7,7 @@ steps' size alone, so that the answer cannot depend on how many steps are handed
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,44 @@ def dropouts(network: nn.Module) -> list[nn.Module]:
     return [m for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d | nn.Dropout3d) and m.p > 0]
 
 
+class _OwnDropout(nn.Module):
+    """Dropout of numbers, or of whole channels, whose masks come from a generator of its own, in evaluation mode too."""
+
+    def __init__(self, like: nn.Module, generators: dict[torch.device, torch.Generator]) -> None:
+        super().__init__()
+        self.kept = 1 - float(like.p)  # type: ignore[arg-type]
+        self.channels, self.generators = not isinstance(like, nn.Dropout), generators
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:2], *[1] * (x.ndim - 2)) if self.channels else x.shape
+        mask = x.new_empty(shape).bernoulli_(self.kept, generator=self.generators[x.device])
+        return x * mask.div_(self.kept)
+
+
+class _Sampled:
+    """A network that encodes with dropout, every step with the mask of one seed.
+
+    It shares the weights of the network, which stays in evaluation mode, and leaves torch's own generator alone: neither another job
+    with the same network nor a training beside it can notice.
+    """
+
+    def __init__(self, network: RecurrentUNet, seed: int) -> None:
+        shared: dict[int, object] = {id(t): t for t in (*network.parameters(), *network.buffers())}
+        self.network, self.seed = copy.deepcopy(network, shared), seed
+        self.generators: dict[torch.device, torch.Generator] = {}
+        layers = set(dropouts(self.network))
+        for module in list(self.network.modules()):
+            for name, child in list(module.named_children()):
+                if child in layers:
+                    setattr(module, name, _OwnDropout(child, self.generators).eval())
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Features per level of a step (n, channel, y, x)."""
+        generator = self.generators.setdefault(x.device, torch.Generator(x.device))
+        generator.manual_seed(self.seed)  # before each step, so that all have one mask
+        return self.network.encode(x)
+
+
 @dataclass
 class _Waiting:
     """An encoded step that waits for its future: features per level, forward state and look-ahead projection per mixer.
@@ -104,7 +143,8 @@ class SegmentationStream:
         plan: Plan | None = None,
         times: Sequence[float] | None = None,
     ) -> None:
-        self.network, self.reset, self.finish, self.dropout = network, reset, finish, dropout
+        self.network, self.reset, self.finish = network, reset, finish
+        self._sampled = None if dropout is None else _Sampled(network, dropout)
         self.plan = plan or Plan()
         # of the first step and of steps that stand alone the gap is none
         self.gaps = iter(() if times is None or reset else _gaps(network, times))
@@ -117,7 +157,7 @@ class SegmentationStream:
         """Take steps (n, channel, y, x) with their neighbours; yield the logits (n, class, y, x) of each that is finished."""
         with self.plan.precision():
             # one mask for all steps: with dropout each step is encoded by itself
-            for group in [steps] if self.dropout is None else [[x] for x in steps]:
+            for group in [steps] if self._sampled is None else [[x] for x in steps]:
                 self._carry(self._encode(self.plan.to_memory_format(_joined(group))), len(group))
         ready = len(self.waiting) - self.ahead
         if ready > 0:
@@ -145,19 +185,7 @@ class SegmentationStream:
         self.waiting.extend(added)
 
     def _encode(self, x: Tensor) -> list[Tensor]:
-        if self.dropout is None:
-            return self.network.encode(x)
-        layers = dropouts(self.network)
-        # the same seed before each step gives each step the same mask, whatever runs in between
-        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            torch.manual_seed(self.dropout)
-            try:
-                for layer in layers:
-                    layer.train()
-                return self.network.encode(x)
-            finally:
-                for layer in layers:
-                    layer.eval()
+        return self.network.encode(x) if self._sampled is None else self._sampled.encode(x)
 
     @torch.inference_mode()
     def flush(self) -> Iterator[Tensor]:

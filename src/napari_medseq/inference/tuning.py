@@ -9,12 +9,13 @@ many steps go through together.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 
+Network = TypeVar("Network", bound=nn.Module)
 _TOGETHER = 8  # steps that go through the encoder together where that pays
 _CPU_PIXELS = 1 << 15  # of steps that go through a CPU together: where one is larger they go one at a time
 _WORTH = 1.15  # a lower precision must be this much faster to be used
@@ -107,34 +109,50 @@ def _without_tf32() -> Iterator[None]:
 _PLANS: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, str], Plan]] = WeakKeyDictionary()
 
 
-def prepare(network: nn.Module, device: torch.device, together: int | None = None, precision: str = "float32") -> Plan:
-    """Bring a network to a device and say how it is run there.
+#: copies of networks on other devices than their own, with the version of the weights that were copied
+_PLACED: WeakKeyDictionary[nn.Module, dict[torch.device, tuple[Version, nn.Module]]] = WeakKeyDictionary()
+
+
+def placed(network: Network, device: torch.device) -> Network:
+    """The network on a device: itself where it lies there, else a copy, which is kept for the next call until its weights change.
+
+    The network itself is never moved, so that jobs on different devices can share it.
+    """
+    tensors = [*network.parameters(), *network.buffers()]
+    if all(t.device.type == device.type and device.index in (None, t.device.index) for t in tensors):
+        return network
+    copies, version = _PLACED.setdefault(network, {}), weights_version(network)
+    if device not in copies or copies[device][0] != version:
+        copies[device] = version, copy.deepcopy(network).to(device)
+    return cast(Network, copies[device][1])
+
+
+def prepare(
+    network: Network, device: torch.device, together: int | None = None, precision: str = "float32"
+) -> tuple[Network, Plan]:
+    """A network as it lies on a device (see `placed`), and how it is run there.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Moved in place.
+        Neither moved nor changed but for the memory layout of its weights.
     device : torch.device
     together : int, optional
         Steps encoded at once, off the CPU.
     precision : {"float32", "bfloat16"}
         What the bundle allows: "bfloat16" lets a lower precision be chosen.
-
-    Returns
-    -------
-    Plan
     """
-    network.to(device)
+    network = placed(network, device)
     if device.type == "cpu":
         _lay_out(network, True)
         _keep_memory()
-        return Plan(dtype=torch.bfloat16 if precision == "bfloat16" and has_bfloat16() else None)
+        return network, Plan(dtype=torch.bfloat16 if precision == "bfloat16" and has_bfloat16() else None)
     plans = _PLANS.setdefault(network, {})
     if (device, precision) not in plans:
         plans[device, precision] = choose(measure(network, device, lower=precision == "bfloat16"))
     plan = plans[device, precision]
     _lay_out(network, plan.channels_last)
-    return plan if together is None else replace(plan, together=max(1, together))
+    return network, plan if together is None else replace(plan, together=max(1, together))
 
 
 def has_bfloat16() -> bool:
@@ -204,5 +222,5 @@ def _timed(encode: Callable[[Tensor], object], x: Tensor, device: torch.device, 
 def _lay_out(network: nn.Module, channels_last: bool) -> None:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     for p in network.parameters():
-        if p.ndim == 4:
+        if p.ndim == 4 and not p.is_contiguous(memory_format=layout):
             p.data = p.data.contiguous(memory_format=layout)

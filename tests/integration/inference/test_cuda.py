@@ -195,7 +195,7 @@ def test_lower_precision_is_near(dtype: torch.dtype) -> None:
 
 def test_only_a_bundle_that_allows_it_is_run_in_lower_precision(tmp_path: Path) -> None:
     network = awake()
-    assert tuning.prepare(network, GPU).dtype is None
+    assert tuning.prepare(network, GPU)[1].dtype is None
     assert {p.dtype for p in tuning.measure(network, GPU, lower=False)} == {None}
     half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     assert {p.dtype for p in tuning.measure(network, GPU)} == {None, half}

@@ -16,7 +16,7 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.network_passes import VIEWS, View
 from napari_medseq.inference.streaming import stream, stream_side_by_side
-from napari_medseq.inference.tuning import Plan, choose, measure, prepare
+from napari_medseq.inference.tuning import Plan, choose, measure, placed, prepare
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from tests.narrowing import of
 from tests.unit.training.small import UNET, blob, model
@@ -163,6 +163,20 @@ def test_plans_are_measured_and_all_of_them_run() -> None:
         assert torch.allclose(got, whole, atol=1e-5 if plan.dtype is None else 0.2)
 
 
+def test_a_network_is_not_moved_for_a_job_on_another_device() -> None:
+    one = network(rnn="gru", neighbours=1)
+    elsewhere = torch.device("meta")  # a device that every computer has
+    other = placed(one, elsewhere)
+    assert {p.device.type for p in other.parameters()} == {"meta"}
+    assert {p.device.type for p in one.parameters()} == {"cpu"}
+    assert placed(one, elsewhere) is other
+    assert placed(one, torch.device("cpu")) is one
+    with torch.no_grad():
+        next(one.parameters()).add_(1)
+    assert placed(one, elsewhere) is not other  # it was trained since
+
+
 def test_the_cpu_is_always_run_alike() -> None:
-    assert prepare(network(rnn="gru", neighbours=1), torch.device("cpu"), together=7) == Plan()
+    one = network(rnn="gru", neighbours=1)
+    assert prepare(one, torch.device("cpu"), together=7) == (one, Plan())
     assert "float32, channels last, 1 step" in str(Plan())

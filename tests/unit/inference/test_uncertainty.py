@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,48 @@ def test_a_pass_has_one_mask_for_all_steps_and_leaves_the_generator_alone() -> N
     assert torch.equal(a[0], a[2])
     assert not torch.allclose(a, b)
     assert not any(m.training for m in network.modules())
+
+
+def test_two_jobs_share_a_network_without_noticing_each_other() -> None:
+    """A pass with dropout, step by step beside a plain one and another with dropout: each as it is alone."""
+    torch.manual_seed(0)
+    network = RecurrentUNet(widths=(4, 8), rnn_levels=(1,), ahead=0, neighbours=0, dropout=0.5).eval()
+    steps = torch.randn(6, 1, 8, 8)
+    seeds = (None, 1, 2)
+    alone = [list(stream(network, iter(steps), dropout=seed)) for seed in seeds]
+
+    def seen(wait: threading.Barrier) -> Iterator[torch.Tensor]:
+        for x in steps:
+            wait.wait(10)  # all jobs are at the same step
+            yield x
+
+    barrier, together = threading.Barrier(len(seeds)), dict[int, list[torch.Tensor]]()
+
+    def job(k: int) -> None:
+        together[k] = list(stream(network, seen(barrier), dropout=seeds[k]))
+
+    jobs = [threading.Thread(target=job, args=(k,)) for k in range(len(seeds))]
+    for one in jobs:
+        one.start()
+    for one in jobs:
+        one.join()
+    for k in range(len(seeds)):
+        assert torch.equal(torch.stack(together[k]), torch.stack(alone[k]))
+
+
+def test_sampling_touches_neither_the_network_nor_the_generator_while_it_runs() -> None:
+    network = RecurrentUNet(widths=(4, 8), rnn="none", neighbours=0, dropout=0.5).eval()
+    steps, noticed = torch.randn(2, 1, 8, 8), list[bool]()
+    before = torch.get_rng_state()
+
+    def watch(module: torch.nn.Module, *_: object) -> None:
+        noticed.append(module.training or not torch.equal(torch.get_rng_state(), before))
+
+    for module in network.modules():
+        module.register_forward_hook(watch)
+    list(stream(network, iter(steps), dropout=3))
+    assert noticed
+    assert not any(noticed)
 
 
 def test_uncertainty_is_the_entropy_of_the_mean_of_passes(tmp_path: Path) -> None:
