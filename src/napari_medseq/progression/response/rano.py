@@ -76,15 +76,12 @@ def rano2010(
         unless steroids were reduced ("not evaluable"). Without a measurable lesion at the first visit the best outcome is SD.
     """
     rules = _Rules("RANO 2010", SOURCE_2010, "product_mm2", 50, 25, flair_asked=True, any_new=True)
-    context = _Context(
-        len(progression.dates),
+    return _rano(
+        progression,
         rules,
-        radiotherapy_end=radiotherapy_end,
-        steroids=steroids,
-        clinical=clinical,
-        flair=flair,
+        max_targets,
+        _Context(rules, len(progression.dates), radiotherapy_end, steroids, clinical, flair),
     )
-    return _rano(progression, rules, max_targets, context)
 
 
 def rano2_bidimensional(
@@ -102,15 +99,12 @@ def rano2_bidimensional(
     T2/FLAIR counts only where it is given: RANO 2.0 leaves it out for enhancing tumours and asks for it in mixed ones.
     """
     rules = _Rules("RANO 2.0", SOURCE_2, "product_mm2", 50, 25)
-    context = _Context(
-        len(progression.dates),
+    return _rano(
+        progression,
         rules,
-        radiotherapy_end=radiotherapy_end,
-        steroids=steroids,
-        clinical=clinical,
-        flair=flair,
+        max_targets,
+        _Context(rules, len(progression.dates), radiotherapy_end, steroids, clinical, flair),
     )
-    return _rano(progression, rules, max_targets, context)
 
 
 def rano2_volumetric(
@@ -124,15 +118,12 @@ def rano2_volumetric(
 ) -> Assessment:
     """RANO 2.0 with volumes: −65 % and +40 %; context as in `rano2010`, new lesions as in `rano2_bidimensional`."""
     rules = _Rules("RANO 2.0 volumetric", SOURCE_2, "volume_ml", 65, 40)
-    context = _Context(
-        len(progression.dates),
+    return _rano(
+        progression,
         rules,
-        radiotherapy_end=radiotherapy_end,
-        steroids=steroids,
-        clinical=clinical,
-        flair=flair,
+        max_targets,
+        _Context(rules, len(progression.dates), radiotherapy_end, steroids, clinical, flair),
     )
-    return _rano(progression, rules, max_targets, context)
 
 
 @dataclass(frozen=True)
@@ -160,13 +151,12 @@ class _Context:
 
     def __init__(
         self,
-        visits: int,
         rules: _Rules,
-        *,
-        radiotherapy_end: date | None = None,
-        steroids: Sequence[float | None] | None = None,
-        clinical: Sequence[str | None] | None = None,
-        flair: Sequence[str | None] | Tracked | None = None,
+        visits: int,
+        radiotherapy_end: date | None,
+        steroids: Sequence[float | None] | None,
+        clinical: Sequence[str | None] | None,
+        flair: Sequence[str | None] | Tracked | None,
     ) -> None:
         self.radiotherapy_end = radiotherapy_end
         self.steroids = _each("steroids", steroids, visits)
