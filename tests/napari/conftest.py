@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from napari.components import ViewerModel
 
 from napari_medseq import viewer as verbs
 from napari_medseq.models import library
@@ -69,5 +70,13 @@ def wait(qtbot: Any) -> Callable[..., None]:
 def viewer(make_napari_viewer: Any, ball_study: Path) -> Any:
     """A viewer with the study of balls open in it."""
     viewer = make_napari_viewer(show=False)
+    verbs.open_path(viewer, ball_study)
+    return viewer
+
+
+@pytest.fixture
+def opened(ball_study: Path) -> ViewerModel:
+    """A viewer model with the study of balls: two visits, on different grids."""
+    viewer = ViewerModel()
     verbs.open_path(viewer, ball_study)
     return viewer

@@ -24,14 +24,15 @@ def at(layer: Any, *index: float) -> tuple[float, ...]:
 
 def stroke(viewer: Any, points: Iterable[Sequence[float]]) -> None:
     """Press the left button over the first of these world positions on the canvas, drag over the others, release."""
-    canvas = viewer.window._qt_viewer.canvas
+    shown = [[point[d - viewer.dims.ndim] for d in viewer.dims.displayed] for point in points]
+    drag(viewer.window._qt_viewer.canvas, shown)
+
+
+def drag(canvas: Any, points: Iterable[Sequence[float]]) -> None:
+    """Press over the first of these places (as the canvas counts) on a canvas, drag over the others, release."""
     view, _ = canvas._get_viewbox_at((canvas.size[1] // 2, canvas.size[0] // 2))
     transform = view.transform * view.scene.transform
-    steps = []
-    for point in points:
-        shown = [point[d - viewer.dims.ndim] for d in viewer.dims.displayed]
-        x, y = (round(float(v)) for v in transform.map(shown[::-1])[:2])
-        steps.append(QPointF(x, y))
+    steps = [QPointF(*(round(float(v)) for v in transform.map(list(point)[::-1])[:2])) for point in points]
     left, none = Qt.LeftButton, Qt.NoButton
     events = [(QEvent.MouseButtonPress, steps[0], left, left)]
     events += [(QEvent.MouseMove, step, none, left) for step in steps[1:]]

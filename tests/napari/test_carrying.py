@@ -16,6 +16,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.study import facts_of
 from tests.balls import AFFINES, ball_image
+from tests.napari.helpers import masks
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
@@ -28,10 +29,6 @@ def model(ball_study: Path) -> ViewerModel:
     viewer = ViewerModel()
     verbs.open_path(viewer, ball_study)
     return viewer
-
-
-def masks(viewer: Any) -> list[Any]:
-    return [layer for layer in viewer.layers if "tumor" in layer.name]
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq.viewer.study import facts_of
-from tests.napari.helpers import Wait, click, docked
-from tests.napari.person import open_folder, press_key
+from tests.napari.helpers import Wait, click, docked, masks
+from tests.napari.person import drag, open_folder, press_key
 from tests.narrowing import some
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
@@ -44,24 +42,10 @@ def widget(
 hidden = pytest.mark.parametrize("widget", [False], indirect=True, ids=["hidden"])
 
 
-def masks(viewer: Any) -> list[Any]:
-    return [layer for layer in viewer.layers if "tumor" in layer.name]
-
-
 def press(widget: CompareWidget, number: int, points: list[tuple[float, float]]) -> None:
     """Press over the first of these places (vertical, horizontal; as the canvas counts) in a pane, drag over the others, release."""
     assert widget.screen is not None
-    canvas = widget.screen.canvases[number].canvas
-    view, _ = canvas._get_viewbox_at((canvas.size[1] // 2, canvas.size[0] // 2))
-    steps = [
-        QPointF(*(round(float(v)) for v in (view.transform * view.scene.transform).map(p[::-1])[:2])) for p in points
-    ]
-    left, none = Qt.LeftButton, Qt.NoButton
-    events = [(QEvent.MouseButtonPress, steps[0], left, left)]
-    events += [(QEvent.MouseMove, step, none, left) for step in steps[1:]]
-    events += [(QEvent.MouseButtonRelease, steps[-1], left, none)]
-    for kind, where, what, held in events:
-        QApplication.sendEvent(canvas.native, QMouseEvent(kind, where, where, what, held, Qt.NoModifier))
+    drag(widget.screen.canvases[number].canvas, points)
 
 
 def patients_in_panes(widget: CompareWidget) -> list[set[str]]:

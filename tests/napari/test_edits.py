@@ -19,14 +19,6 @@ from napari_medseq.masks import tools
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
 
-@pytest.fixture
-def opened(ball_study: Path) -> Any:
-    """A viewer model with the study of balls: two visits, on different grids."""
-    viewer = ViewerModel()
-    view.open_path(viewer, ball_study)
-    return viewer
-
-
 def mask_at(viewer: Any, visit: int) -> Any:
     """The expert's mask of a visit, made active, with the slider there."""
     layer = [k for k in viewer.layers if "tumor" in k.name][visit]

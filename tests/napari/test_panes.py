@@ -16,6 +16,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.layers import in_layer, own_array
 from napari_medseq.viewer.positions import place_of, shown_at
+from tests.napari.helpers import masks
 from tests.narrowing import some
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
@@ -27,10 +28,6 @@ def model(ball_study: Path) -> ViewerModel:
     viewer = ViewerModel()
     verbs.open_path(viewer, ball_study)
     return viewer
-
-
-def masks(viewer: Any) -> list[Any]:
-    return [layer for layer in viewer.layers if "tumor" in layer.name]
 
 
 def image_sequence(affine: np.ndarray, shape: tuple[int, ...] = (6, 8, 10), **facts: Any) -> ms.ImageSequence:

@@ -24,13 +24,6 @@ FIRST, SECOND = "sub-x ses-20200131 T1post", "sub-x ses-20200504 T1post"
 MASK = "sub-x ses-20200504 tumor"
 
 
-@pytest.fixture
-def opened(ball_study: Path) -> ViewerModel:
-    viewer = ViewerModel()
-    verbs.open_path(viewer, ball_study)
-    return viewer
-
-
 def small(**changes: object) -> ImageSequence:
     data = np.random.default_rng(3).normal(100, 20, (4, 10, 12)).astype(np.float32)
     return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 3))).replace(**changes)

@@ -28,13 +28,6 @@ from tests.unit.training.small import CLASSIFIER, UNET, model
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
 
-@pytest.fixture
-def opened(ball_study: Path) -> ViewerModel:
-    viewer = ViewerModel()
-    verbs.open_path(viewer, ball_study)
-    return viewer
-
-
 def test_following_painted_masks_is_at_most_one_step_of_undo(opened: ViewerModel) -> None:
     masks = verbs.label_layers(opened)
     history = verbs.editing_of(opened).history

@@ -36,3 +36,14 @@ def mask() -> ImageSequence:
     data = np.zeros(SHAPE, np.uint8)
     data[2:4, 8:12, 8:14] = 5
     return scan().labels_like(data, name="mask", label_names={5: "lesion"})
+
+
+def drifting() -> tuple[ImageSequence, np.ndarray, np.ndarray]:
+    """A body of two tissues under a known drift of intensity; the drift, and the voxels well inside the body."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.meshgrid(np.linspace(-1, 1, 12), np.linspace(-1, 1, 48), np.linspace(-1, 1, 48), indexing="ij")
+    body = x**2 + y**2 < 0.8
+    clean = body * np.where((x * 6).astype(int) % 2, 100, 140) + np.abs(rng.normal(0, 2, body.shape))
+    drift = np.exp(0.5 * x - 0.4 * y + 0.2 * z)
+    image = ImageSequence((clean * drift).astype(np.float32), ("z", "y", "x"), affine_from((2, 2, 5)), name="scan")
+    return image, drift, body & (clean > 90)

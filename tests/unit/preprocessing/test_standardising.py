@@ -16,8 +16,8 @@ from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled,
 from napari_medseq.preprocessing import N3, Landmarks, Nyul, learn_landmarks, load, save
 from napari_medseq.preprocessing.n3 import sharpened
 from napari_medseq.preprocessing.nyul import PERCENTILES, landmarks_of
-from napari_medseq.sequence import ImageSequence, affine_from
-from tests.unit.preprocessing.scans import scan, series
+from napari_medseq.sequence import ImageSequence
+from tests.unit.preprocessing.scans import drifting, scan, series
 
 
 def scans() -> list[ImageSequence]:
@@ -114,17 +114,6 @@ def test_what_cannot_be_standardised_is_said() -> None:
 
 
 # -- N3 ---------------------------------------------------------------------------------------------------------------
-
-
-def drifting() -> tuple[ImageSequence, np.ndarray, np.ndarray]:
-    """A body of two tissues under a known drift; the drift and the body."""
-    rng = np.random.default_rng(0)
-    z, y, x = np.meshgrid(np.linspace(-1, 1, 12), np.linspace(-1, 1, 48), np.linspace(-1, 1, 48), indexing="ij")
-    body = x**2 + y**2 < 0.8
-    clean = body * np.where((x * 6).astype(int) % 2, 100, 140) + np.abs(rng.normal(0, 2, body.shape))
-    drift = np.exp(0.5 * x - 0.4 * y + 0.2 * z)
-    image = ImageSequence((clean * drift).astype(np.float32), ("z", "y", "x"), affine_from((2, 2, 5)), name="scan")
-    return image, drift, body & (clean > 90)
 
 
 def test_n3_takes_away_a_known_drift_as_n4_does() -> None:
