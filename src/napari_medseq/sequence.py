@@ -51,7 +51,7 @@ class ImageSequence:
     slice_axis : {"z", "y", "x"}
         The axis along which slices were acquired.
     oriented : bool
-        False where the file says nothing of orientation.
+        False where the file does not state an orientation.
     kind : {"image", "labels"}
     label_names : dict of int to str
         Names of label values, for ``kind="labels"``.

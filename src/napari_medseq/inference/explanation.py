@@ -228,7 +228,7 @@ class _Exam:
             self.progress(self.done, self.total, f"explaining {self.channels[0].name}")
 
     def time_of(self, embeddings: Tensor) -> Tensor | None:
-        """Times (batch, step) for embeddings (batch, step, feature), where the network knows of them."""
+        """Times (batch, step) for embeddings (batch, step, feature), where the network uses them."""
         return None if self.times is None else embeddings.new_tensor(self.times).expand(embeddings.shape[:2])
 
     def patches(self) -> tuple[int, list[tuple[slice, slice]]]:

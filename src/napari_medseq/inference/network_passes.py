@@ -56,7 +56,7 @@ def steps_of(
 
 
 def known_times(network: SequenceNetwork, framing: Framing) -> tuple[float, ...] | None:
-    """The times of an exam's steps, where the network wants to know of them."""
+    """The times of an exam's steps, where the network uses them."""
     return framing.times if network.gap_unit is not None else None
 
 

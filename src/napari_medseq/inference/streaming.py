@@ -232,7 +232,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def _gaps(network: RecurrentUNet, times: Sequence[float]) -> list[float]:
     if network.gap_unit is None:
-        raise ModelError("This network does not know of times; build it with gap_unit=, or leave the times out.")
+        raise ModelError("This network does not use times; build it with gap_unit=, or leave the times out.")
     gaps = [0.0, *(b - a for a, b in pairwise(times))]
     if not all(g >= 0 for g in gaps):
         raise ModelError("The times of the steps must be finite and ascend.")

@@ -65,7 +65,7 @@ def _kind_of(head: bytes, lower: str) -> str | None:
 
 
 def _is_archive(head: bytes, lower: str) -> bool:
-    """Whether a file is a ZIP or tar of which the name says nothing else (many formats of others are ZIP inside)."""
+    """Whether a file is a ZIP or tar whose name does not name another format (many formats are ZIP inside)."""
     suffix = Path(lower).suffix
     if head[:4] == b"PK\x03\x04" and any(head[26:28]):  # a local header with a name
         return suffix in ("", ".zip")

@@ -114,7 +114,7 @@ class _Stream(io.RawIOBase):
 
     def __init__(self, source: Source) -> None:
         self._source, self._at = source, 0
-        self.name = source.path  # parsers tell it in their messages
+        self.name = source.path  # parsers put it into their messages
 
     def readable(self) -> bool:
         return True

@@ -30,7 +30,7 @@ def turned(array: Any, axes: tuple[str, ...], turn: Reorientation) -> Any:
 
 
 def thickest_axis(affine: Affine, grid: tuple[int, int, int]) -> str:
-    """Name of the axis along which slices are clearly thickest, else ``"z"``; axes of one voxel say nothing of themselves."""
+    """Name of the axis along which slices are clearly thickest, else ``"z"``; axes of one voxel do not count."""
     steps = spacing(affine)
     single = [k for k in range(3) if grid[k] == 1]
     if len(single) == 1:

@@ -2,7 +2,7 @@
 by word.
 
 Attention as in Show, Attend and Tell (Xu et al. 2015, arXiv:1502.03044), over all places of all steps. What changed since the
-step before is a feature of its own at each place, since that is what reports of a sequence tell. It is meant for
+step before is a feature of its own at each place, since that is what reports of a sequence describe. It is meant for
 groups that have paired reports; the package's own reports are made by rules. Its sentences are always marked as
 generated.
 """

@@ -58,7 +58,7 @@ def add(
     ----------
     source : str or path
         A bundle folder, a zip file that holds one, the http(s) URL of such a zip file, or the Hugging Face id of one:
-        ``hf:owner/repository[@revision]/file.zip``. A download that was broken off goes on where it stopped.
+        ``hf:owner/repository[@revision]/file.zip``. A download that was interrupted continues where it stopped.
     sha256 : str, optional
         SHA-256 of the zip file; required for a URL.
     name : str, optional
@@ -76,7 +76,7 @@ def add(
         If the source cannot be had, its SHA-256 is another, the archive leaves its folder, or the model is unsafe, broken or
         there already. Nothing is installed then.
     OperationCancelled
-        When `cancelled` says so; a half download stays for the next time.
+        When `cancelled` says so; the part that was downloaded stays for the next time.
     """
     root = user_folder()
     text = _address(os.fspath(source))

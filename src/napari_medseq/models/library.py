@@ -78,7 +78,7 @@ class Model:
 
 
 def read_info(folder: Path) -> ModelInfo:
-    """A bundle's facts without its weights, be it one of ours or a foreign one.
+    """A bundle's facts without its weights, for bundles of this package and of others.
 
     Raises
     ------

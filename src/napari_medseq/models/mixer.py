@@ -87,7 +87,7 @@ class SequenceMixer(nn.Module):
             If there are times, but the mixer was made without `gap_unit`.
         """
         if times is not None and self.gap_unit is None:
-            raise ModelError("This network does not know of times; build it with gap_unit=, or leave the times out.")
+            raise ModelError("This network does not use times; build it with gap_unit=, or leave the times out.")
         if present is None:
             return self._mix(x, times, None)
         order, back = present_first(present)

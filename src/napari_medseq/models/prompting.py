@@ -75,7 +75,7 @@ class PromptedSequence:
     share : Tensor, (batch, step)
         The same in usual gaps between annotated steps, up to 2, divided by 2; −0.25 where only one is annotated.
     farthest : float
-        Steps to the painted ones beyond which they are not told apart.
+        Distance in steps to the painted ones beyond which distances are not distinguished.
     """
 
     image: Tensor
@@ -107,8 +107,8 @@ class PromptedSequence:
         gap : Tensor, (batch,)
             Distance of two steps in pixels of the window; 0 where there is none (frames, visits).
         horizon : (float, float)
-            Steps, and radii of the shape, beyond which distances to the painted steps are not told apart: what is far looks as if it
-            were that near, so that an object that goes on in the image is not ended for being long.
+            Steps, and radii of the shape, beyond which distances to the painted steps are not distinguished: farther steps look as if
+            they were that near, so that an object that continues in the image does not end because it is long.
         """
         mask = mask & annotated[..., None, None]
         distance = annotated_distance(mask, annotated)

@@ -140,7 +140,7 @@ class RecurrentUNet(Stepwise):
         times : Tensor, shape (batch, step), optional
             When or where each step is; needs `gap_unit`.
         present : Tensor of bool, shape (batch, step), optional
-            False where a step (a visit) is missing: the others are segmented as if it did not exist, and what is said of
+            False where a step (a visit) is missing: the others are segmented as if it did not exist, and what is answered for
             it means nothing.
 
         Raises

@@ -88,7 +88,7 @@ def build_sequence_network(definition: Definition) -> SequenceNetwork:
     Raises
     ------
     ModelError
-        If the network is of another kind, too.
+        Also if the network is of another kind.
     """
     from napari_medseq.models.sequence_network import SequenceNetwork
 

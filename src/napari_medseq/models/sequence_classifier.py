@@ -206,10 +206,10 @@ class SequenceClassifier(SequenceNetwork):
         Raises
         ------
         ModelError
-            If times or a table are given to a network that knows of none, or do not fit.
+            If times or a table are given to a network that uses none, or do not fit.
         """
         if times is not None and self.gap_unit is None:
-            raise ModelError("This network does not know of times; build it with gap_unit=, or leave the times out.")
+            raise ModelError("This network does not use times; build it with gap_unit=, or leave the times out.")
         if tabular is not None and self.tabular is None:
             raise ModelError("This network takes no values from a table; build it with tabular=, or leave them out.")
         h, back = embeddings, None

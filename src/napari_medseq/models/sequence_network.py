@@ -35,7 +35,7 @@ class SequenceNetwork(nn.Module):
     volumes : bool
         Whether a step is a volume (channel, z, y, x), rather than an image.
     gap_unit : float or None
-        Unit of the gaps between steps that the network wants to know of; None: it knows of none.
+        Unit of the gaps between steps that the network uses; None: it uses none.
     table_values : int
         Values from a table that it takes beside the steps.
     target : {"multilabel", "exclusive", "ordinal"}

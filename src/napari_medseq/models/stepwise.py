@@ -51,10 +51,10 @@ class Stepwise(SequenceNetwork):
         Raises
         ------
         ModelError
-            If there are times that the network does not know of, or slab and overlap do not fit.
+            If there are times but the network uses none, or slab and overlap do not fit.
         """
         if times is not None and self.gap_unit is None:
-            raise ModelError("This network does not know of times; build it with gap_unit=, or leave the times out.")
+            raise ModelError("This network does not use times; build it with gap_unit=, or leave the times out.")
         if self.slab is None:
             buffered = list(steps)
             if buffered:

@@ -203,7 +203,7 @@ def make_class_plan(
             **_why_sequence(exam, steps, along),
             "flip": why_flip,
             "coarse": why_coarse,
-            "trimmed": "borders of one value say nothing of a patient, so that padding changes nothing",
+            "trimmed": "borders of one value are padding, which must not change the answer",
             "augment": "less than for outlines, since size and contrast may be what tells the classes apart",
             "dropout": "with it the loss of the training falls more slowly",
             "batch": "exams at once, each class as often as the others",

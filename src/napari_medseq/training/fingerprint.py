@@ -30,7 +30,7 @@ _MOST, _MANY = 98, 90  # per cent of the cases
 _PIECE_CASES, _APART = 95, 0.005  # per cent of the cases; share of a class's voxels outside its largest piece
 _BEYOND, _ONE_SIDE = 0.05, 0.9  # share of a class's voxels beyond the middle; mean side over the cases
 _MANY_VALUES = 1 << 16  # so many are counted in a table, more by sorting
-_FEW = 5  # fewer cases say nothing of all others
+_FEW = 5  # fewer cases do not represent all others
 _OBJECTS = 8  # as many numbers in a case are objects rather than classes
 _HU_AIR, _HU_LEAST = (
     -500.0,

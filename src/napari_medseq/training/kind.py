@@ -17,7 +17,7 @@ MARGIN = 1.25  # on the largest share of expected wrong voxels of those that jud
 WIDER = 1.3  # on the range of fields of view and distances of slices
 PART = 0.3  # of their spread, on the range of values
 _OF_IMAGE = 0.1  # and of the values of an image, at least
-GOOD = 0.5  # Dice; a poorer answer says nothing of what is certain enough
+GOOD = 0.5  # Dice; a poorer answer does not show which certainty is enough
 
 
 class Kind(Settings):

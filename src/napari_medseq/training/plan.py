@@ -180,7 +180,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         "keep_largest": _WHY_LARGEST[facts.one_piece],
         "mirrored": why_mirrored,
         **({} if why_position is None else {"position": why_position}),
-        "trimmed": "borders of one value say nothing of a patient, so that padding changes nothing",
+        "trimmed": "borders of one value are padding, which must not change the answer",
         **({"own_slices": _WHY_OWN_SLICES} if facts.own_slices else {}),
         **({} if why_step is None else {"step_mm": why_step}),
         "doubt": facts.kind.why(doubt),

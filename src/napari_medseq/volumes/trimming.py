@@ -1,4 +1,4 @@
-"""The part of an image without borders that hold one value alone: padding, which says nothing of the patient."""
+"""The part of an image without borders that hold one value alone: these are padding and show nothing of the patient."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from napari_medseq.training.layouts import Entry, find_layout
 from napari_medseq.training.prepared import measured
 from tests.unit.io import dicoms
 
-pytestmark = pytest.mark.filterwarnings("ignore:A picture says nothing of millimetres")
+pytestmark = pytest.mark.filterwarnings("ignore:A picture does not state its size in millimetres")
 
 
 def write(path: Path, values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], affine: float = 1.0) -> None:

@@ -1,4 +1,5 @@
-"""The fields of a NIfTI-1, NIfTI-2 or Analyze 7.5 header as numbers, straight from the bytes; nothing is believed here.
+"""The fields of a NIfTI-1, NIfTI-2 or Analyze 7.5 header as numbers, straight from the bytes; whether they are plausible is checked by
+`nifti`.
 
 Sources: nifti1.h and nifti2.h of the NIfTI Data Format Working Group; for Analyze, the Mayo Clinic's description.
 """

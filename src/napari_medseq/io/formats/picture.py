@@ -39,7 +39,10 @@ _HARMLESS = 1 << 26  # bytes of a picture that are unpacked whatever the file's 
 def _sequence(
     array: Voxels, axes: tuple[str, ...], path: Path, kind: Kind | None, times: Any = None, *, turned: bool = False
 ) -> ImageSequence:
-    notes = ["A picture says nothing of millimetres: one pixel counts as 1 mm.", *([TURNED] if turned else [])]
+    notes = [
+        "A picture does not state its size in millimetres: one pixel counts as 1 mm.",
+        *([TURNED] if turned else []),
+    ]
     label_names: dict[int, str] = {}
     if kind == "labels" and "c" in axes:
         array, label_names = _of_colours(np.asarray(array))

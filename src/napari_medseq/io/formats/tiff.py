@@ -1,4 +1,4 @@
-"""TIFF by tifffile: stacks of ImageJ, OME-TIFF, and pages without any word of what they are, which are taken for slices.
+"""TIFF by tifffile: stacks of ImageJ, OME-TIFF, and pages that do not state what they are, which are taken for slices.
 
 Axes and pixel sizes are those of the file's first series. Colours stay together; channels of another meaning become images of their own.
 """
@@ -165,10 +165,10 @@ def _facts_of(tif: Any) -> tuple[list[str], tuple[float, float, float], float]:
         sizes = [unit * v for v in (*_pixel(tif.pages[0]), float(imagej.get("spacing", 0.0)))]
         step = float(imagej.get("finterval", 0.0))
     if not all(s > 0 and np.isfinite(s) for s in sizes[:2]):
-        notes.append("The TIFF says nothing of millimetres: one pixel counts as 1 mm.")
+        notes.append("The TIFF does not state its size in millimetres: one pixel counts as 1 mm.")
         return notes, (1.0, 1.0, 1.0), step
     if not sizes[2] > 0:
-        notes.append("The TIFF says nothing of the distance of slices: it counts as a pixel's width.")
+        notes.append("The TIFF does not state the distance between slices: it counts as a pixel's width.")
         sizes[2] = sizes[0]
     return notes, (sizes[0], sizes[1], sizes[2]), step
 
