@@ -35,6 +35,10 @@ HEAVY = (
 )
 
 
+#: parameters whose meaning is the same everywhere
+_NEED_NO_WORDS = {"self", "cls", "progress", "cancelled"}
+
+
 def names(path: Path) -> str:
     return path.relative_to(SOURCE).as_posix()
 
@@ -125,6 +129,34 @@ def test_modules_are_short_and_say_what_they_are() -> None:
         assert ast.get_docstring(tree), f"{name} has no docstring"
         if tree.body[1:]:
             assert "from __future__ import annotations" in text, name
+
+
+def _documented(docstring: str, section: str) -> set[str]:
+    """The names that a section of a numpydoc docstring describes."""
+    _, _, rest = docstring.partition(f"{section}\n{'-' * len(section)}\n")
+    body = re.split(r"\n\w[\w ]*\n-{4,}", rest)[0]
+    headings = [line.partition(" : ")[0] for line in body.split("\n") if line and not line.startswith(" ")]
+    return {name.strip(" *`") for heading in headings for name in heading.split(",")}
+
+
+def test_parameters_that_are_described_are_all_those_that_there_are() -> None:
+    wrong = []
+    for module, (_, tree) in parsed().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and "Parameters\n---" in (text := ast.get_docstring(node) or ""):
+                a = node.args
+                names = {x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if x is not None}
+                described = _documented(text, "Parameters")
+                missing = set() if node.name.startswith("_") else names - described - _NEED_NO_WORDS
+                wrong += [f"{module}.{node.name}: {name}" for name in sorted((described - names) | missing)]
+    assert wrong == []
+
+
+def test_no_item_of_a_docstring_runs_into_the_one_before() -> None:
+    texts = {f"{module}: {text}" for module, (text, _) in parsed().items()}
+    assert [
+        found[0] for text in texts if (found := re.search(r"^ {8,}[^#\n\"]*\. \w+ : \w.*$", text, re.MULTILINE))
+    ] == []
 
 
 def test_what_is_raised_by_name_belongs_to_one_family() -> None:

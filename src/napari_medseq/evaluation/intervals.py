@@ -71,6 +71,10 @@ def bootstrap(
         has no interval.
     statistic : callable, optional
         Default the mean.
+    level : float
+        Share of the distribution that the interval holds.
+    resamples : int
+    seed : int
 
     Raises
     ------
@@ -196,6 +200,10 @@ def paired(first: ArrayLike, second: ArrayLike, *, level: float = 0.95, resample
     ----------
     first, second : array_like, shape (patients,)
         The scores of each method; pairs with a NaN are left out.
+    level : float
+        Share of the distribution that the interval holds.
+    resamples : int
+    seed : int
 
     Raises
     ------

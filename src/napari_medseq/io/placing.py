@@ -63,6 +63,8 @@ def place(
         If False, nothing is turned.
     slice_axis : str, optional
         The file's axis along which slices were acquired, if known; otherwise the thickest.
+    meta : dict, optional
+        The sequence's `meta`, to which the file's orientation is added.
     **facts
         Other fields of `ImageSequence`.
     """

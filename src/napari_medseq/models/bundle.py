@@ -210,6 +210,13 @@ def write_bundle(
         Must not exist, or be a bundle (it is replaced).
     facts : mapping
         The fields of `ModelInfo` that are not given otherwise.
+    network, inference : mapping
+        The definition of the network, and the settings with which it is run.
+    weights : mapping of str to Tensor
+    card, licence_text : str
+        The model card (Markdown), and the text of the licence of the weights.
+    description, licence, version : str
+        As in `ModelInfo`.
     storage : {"half", "float32", "int8", "shared"}
         How weights are stored, see `storage.pack`.
 

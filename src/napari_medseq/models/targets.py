@@ -83,7 +83,8 @@ def loss(logits: Tensor, truth: Tensor, target: Target) -> Tensor:
 
     Returns
     -------
-    Tensor, a scalar; 0 where nothing is known.
+    Tensor, a scalar
+        0 where nothing is known.
     """
     logits, is_known = logits.float(), truth.isfinite()
     truth = truth.nan_to_num(0.0).float()

@@ -77,6 +77,7 @@ def cut_around(seq: ImageSequence, points_mm: NDArray[np.float64], margin_mm: fl
 
     Parameters
     ----------
+    seq : ImageSequence
     points_mm : ndarray, shape (n, 3)
         RAS mm.
     margin_mm : float

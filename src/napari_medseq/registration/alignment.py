@@ -148,8 +148,11 @@ def aligned(
 
     Parameters
     ----------
+    a, b : ImageSequence
     tolerance_mm : float, optional
         Default: the larger of 2 mm and half the thickest voxel edge of either.
+    seed : int
+        Of the random choice of voxels.
 
     Returns
     -------
@@ -232,6 +235,10 @@ def visits(
         Index of the visit that the others are registered to. "previous" registers each to the one before it, which is
         better if a body changes slowly over many visits, although errors add up, and gives maps to the first.
         "midway", for two visits, maps both to the space half-way between them, so that neither is favoured.
+    tolerance_mm : float, optional
+        See `aligned`.
+    seed : int
+        Of the random choice of voxels.
 
     Returns
     -------

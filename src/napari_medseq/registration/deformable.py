@@ -43,8 +43,16 @@ def bend(pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watc
 
     Parameters
     ----------
+    pair : Pair
+        The two images, at each resolution.
+    compare : Sampler
+        The points at which the images are compared.
     matrix : ndarray, shape (4, 4)
         The affine result, fixed → moving in the pair's frame; the deformation is applied before it.
+    seed : int
+        Of the random choice of voxels.
+    watch : Watch
+        Progress and cancelling.
 
     Returns
     -------

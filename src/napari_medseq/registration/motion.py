@@ -43,8 +43,12 @@ def frames(
 
     Parameters
     ----------
+    seq : ImageSequence
     reference : int, optional
         Frame that the others are registered to; default the middle one.
+    kind : {"translation", "rigid", "affine"}
+    seed : int
+        Of the random choice of voxels.
 
     Raises
     ------

@@ -148,13 +148,21 @@ def optimise(
 
     Parameters
     ----------
+    level : Level
+        The images at one resolution.
+    start : ndarray, shape (4, 4)
     kind : {"translation", "rigid", "affine"}
     centre : ndarray, shape (3,)
         Point of the frame about which rotations turn.
     step, smallest : float
         First and last step, mm.
+    iterations : int
+        At most.
     samples : int
         Approximate number of fixed voxels that the metric uses, drawn once with `seed`.
+    seed : int
+    watch : Watch
+        Progress and cancelling.
 
     Returns
     -------

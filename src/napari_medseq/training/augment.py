@@ -54,8 +54,12 @@ def warp(
     ----------
     image : Tensor, shape (step, channel, y, x)
     labels : Tensor, shape (step, y, x), integer
-    size : rows and columns of the result
-    centre : (row, column) in pixels that lands in the middle
+    size : (int, int)
+        Rows and columns of the result.
+    centre : (float, float)
+        The position (row, column) in pixels that lands in the middle.
+    s : AugmentSettings
+    g : torch.Generator
 
     Returns
     -------

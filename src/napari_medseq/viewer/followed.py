@@ -48,7 +48,8 @@ class Followed:
     ----------
     progression : Progression
     source : Study
-        The study that it was made from. layers : list of Labels
+        The study that it was made from.
+    layers : list of Labels
         One per visit that has a mask.
     visits : list of int
         The visit, in the progression, of each layer.

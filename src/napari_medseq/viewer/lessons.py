@@ -60,7 +60,8 @@ def take_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequen
     ----------
     viewer : ViewerModel
     answer : Labels
-        The answer of a taught model. labels : Labels
+        The answer of a taught model.
+    labels : Labels
         The painted labels that the model learned from; they stay, except for voxels that were painted in the answer
         since. From then on the slices belong to this layer: what is painted in it later counts, and the marks of the
         answer are removed.
@@ -145,7 +146,8 @@ def with_painted(segmentation: Segmentation, painted: ImageSequence, steps: Sequ
     ----------
     segmentation : Segmentation
     painted : ImageSequence
-        The painted labels, on the grid of the answer. steps : sequence of int
+        The painted labels, on the grid of the answer.
+    steps : sequence of int
         The slices that are complete; where they are empty, nothing is labelled.
     """
     seq = segmentation.labels

@@ -62,7 +62,8 @@ def save_masks(
 
     Returns
     -------
-    list of Path The files that were written.
+    list of Path
+        The files that were written.
 
     Raises
     ------

@@ -35,7 +35,8 @@ class OverlayJob:
     ----------
     study : str
     earlier, later : int
-        Ordinals of the visits, from 0. moving, fixed : ImageSequence
+        Ordinals of the visits, from 0.
+    moving, fixed : ImageSequence
         The earlier image, and the later one onto whose grid it is resampled.
     onto : ndarray, shape (4, 4), or None
         RAS+ mm of the later visit → RAS+ mm of the earlier one; None: it has to be found by registration.

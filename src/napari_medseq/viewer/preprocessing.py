@@ -51,7 +51,8 @@ def preprocess(
     ----------
     viewer : ViewerModel
     layers : Image or Labels layer, or several of them
-    steps : steps, as `ms.preprocess` takes them reference : layer, optional
+    steps : steps, as `ms.preprocess` takes them
+    reference : Layer, optional
         The target of *Register*, whose grid *Resample* takes too if no spacing is given.
 
     Returns

@@ -66,7 +66,8 @@ class KeptLayer:
     seq : ImageSequence
         Labels are a copy; an image is what the layer shows.
     flags : ndarray of uint8 or None
-        The marks of painting; None for an image, and if nothing is painted. copied : bool
+        The marks of painting; None for an image, and if nothing is painted.
+    copied : bool
         Whether the voxels are written into the session, and not only the path of their file.
     """
 

@@ -49,6 +49,7 @@ def track_layers(
         The study, if several are open.
     register : str
         As for `ms.run`; used if every visit has an image.
+    settings : TrackSettings, optional
 
     Raises
     ------

@@ -66,7 +66,8 @@ class Twin:
     ----------
     layer : Layer
     editing : Editing
-        The editing of the layer's viewer. pane : ViewerModel
+        The editing of the layer's viewer.
+    pane : ViewerModel
         Where the twin is shown.
 
     Attributes

@@ -42,6 +42,8 @@ def foreground(volume: Volume, *, clip: float = 99.0) -> NDArray[np.bool_]:
     Parameters
     ----------
     volume : ndarray, shape (z, y, x)
+    clip : float
+        A percentile, 0 to 100.
 
     Returns
     -------

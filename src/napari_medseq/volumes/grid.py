@@ -232,12 +232,17 @@ def resample(
 
     Parameters
     ----------
+    seq : ImageSequence
     affine, grid
         The target grid: voxel (x, y, z) → RAS+ mm, and voxels along (x, y, z).
+    transform : SimpleITK.Transform, optional
+        From points of the target's space to those of the sequence's, LPS mm; default the identity.
     interpolation : optional
         Default linear for images and nearest for labels.
     fill : float, optional
         Value outside; default the image's smallest finite value, 0 for labels.
+    antialias : bool
+        Whether an image is smoothed first along axes that become coarser.
 
     Raises
     ------

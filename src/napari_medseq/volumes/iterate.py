@@ -60,8 +60,11 @@ def map_volumes(
 
     Parameters
     ----------
+    seq : ImageSequence
     work : callable
         (z, y, x) array → (z, y, x) array; all results must have the same shape.
+    message : str
+        What progress reports.
     deep : bool, optional
         Whether the result has an axis "z"; default: as the sequence.
 

@@ -68,6 +68,7 @@ def thinned(seq: ImageSequence, most: int, *, through: Mapping[str, int] | None 
 
     Parameters
     ----------
+    seq : ImageSequence
     most : int
         Number of voxels of all frames together.
     through : mapping of str to int, optional

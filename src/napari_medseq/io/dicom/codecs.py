@@ -74,6 +74,8 @@ def decode(file: FileHeader, index: int, data: bytes, stored: np.dtype[np.generi
     Parameters
     ----------
     file : FileHeader
+    index : int
+        Number of the frame in the file, from 0.
     data : bytes
         The compressed bytes of the frame, which `check_frame` has accepted.
     stored : numpy.dtype

@@ -63,10 +63,14 @@ def rano2010(
     progression : Tracked
         Progression of the enhancing tumour.
     max_targets : int
-    **context
-        Each optional. ``radiotherapy_end``, a date: progression within 12 weeks of it is "not evaluable", as it may be
-        pseudoprogression. ``steroids``: dexamethasone in mg per day, one number (or None) per visit. ``clinical``: "better", "stable"
-        or "worse" (or None) per visit. ``flair``: the same words for T2/FLAIR, or the tracked lesions of its lesions.
+    radiotherapy_end : date, optional
+        Progression within 12 weeks of it is "not evaluable", as it may be pseudoprogression.
+    steroids : sequence of float or None, optional
+        Dexamethasone in mg per day, one number (or None) per visit.
+    clinical : sequence of {"better", "stable", "worse", None}, optional
+        The clinical state at each visit.
+    flair : sequence of {"better", "stable", "worse", None}, or Tracked, optional
+        The same for T2/FLAIR, or its tracked lesions.
 
     Returns
     -------
