@@ -60,10 +60,19 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.measures: pd.DataFrame | None = None
         self._plot: CurvesPlot | None = None
         self._measured: tuple[Layer, ...] = ()
-        self.subject = wrapped()
         accompany(napari_viewer)
-        self.image = LayerBox(napari_viewer, ["image"])
-        self.labels = LayerBox(napari_viewer, ["labels"])
+        self._make_inputs()
+        self._make_results()
+        self._lay_out()
+        self.work.busy_changed.connect(self._update)
+        self.image.currentIndexChanged.connect(self._update)
+        follow_layers(napari_viewer, self._update)
+        connect_until_destroyed(napari_viewer.layers.events.removed, self._forget_removed)
+
+    def _make_inputs(self) -> None:
+        self.image = LayerBox(self.viewer, ["image"])
+        self.image.setToolTip("A series with frames: perfusion, contrast over time, cine")
+        self.labels = LayerBox(self.viewer, ["labels"])
         self.labels.setToolTip("What is measured: one mask for all frames, or one per frame")
         self.what = narrow(QComboBox())
         self.what.addItems([INTENSITY, VOLUME])
@@ -84,36 +93,35 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.run_button = QPushButton("Run")
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(self.run)
-        self.image.setToolTip("A series with frames: perfusion, contrast over time, cine")
+
+    def _make_results(self) -> None:
+        self.subject, self.hint = wrapped(), wrapped()
         self.work = WorkBar()
-        self.table = Table()
-        self.table.hide()
+        self.table, self.walls = Table(), Table()
         self.table.row_chosen.connect(self._row_chosen)
         self.table.setToolTip("Click a row to select its label; Ctrl+C copies the table")
-        self.walls = Table()
         self.walls.setToolTip("Thickness of the wall by segment, and how much it thickens. Ctrl+C copies the table")
+        self.table.hide()
         self.walls.hide()
+
+    def _lay_out(self) -> None:
         layout = scrolled(self)
-        form = QFormLayout()
-        form.addRow("Series with frames", self.image)
-        form.addRow("Labels", self.labels)
-        form.addRow("Measure", self.what)
-        form.addRow("Frames before contrast", self.baseline)
-        form.addRow("Cavity", self.cavity)
-        form.addRow("Wall", self.wall)
-        self.form = form
-        layout.addLayout(form)
-        self.hint = wrapped()
-        for widget in (self.hint, self.run_button, self.work):
+        self.form = QFormLayout()
+        for title, widget in (
+            ("Series with frames", self.image),
+            ("Labels", self.labels),
+            ("Measure", self.what),
+            ("Frames before contrast", self.baseline),
+            ("Cavity", self.cavity),
+            ("Wall", self.wall),
+        ):
+            self.form.addRow(title, widget)
+        layout.addLayout(self.form)
+        for widget in (self.hint, self.run_button, self.work, self.subject):
             layout.addWidget(widget)
-        layout.addWidget(self.subject)
         layout.addWidget(self.table, 1)
         layout.addWidget(self.walls, 1)
         layout.addStretch(0)
-        self.work.busy_changed.connect(self._update)
-        self.image.currentIndexChanged.connect(self._update)
-        follow_layers(napari_viewer, self._update)
-        connect_until_destroyed(napari_viewer.layers.events.removed, self._forget_removed)
 
     def _update(self, _event: object = None) -> None:
         of_volume = self.what.currentText() == VOLUME
