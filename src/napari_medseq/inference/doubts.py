@@ -65,10 +65,10 @@ class Doubt(Settings):
         Parameters
         ----------
         seen : ImageSequence
-            Without its padding.
+            The image without its padding.
         model : str
         averaged : bool
-            The model saw averages of its slices.
+            Whether the model saw averages of its slices.
         """
         return _told(self._of_kind(seen, model, averaged=averaged))
 

@@ -36,7 +36,7 @@ from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import SPACE, ImageSequence, Visit
 
-_COARSER = 2.0  # times the pixel size of a segmentation network
+_COARSER = 2.0  # factor on the pixel size of a segmentation network
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ from napari_medseq.progress import Cancelled, Progress, check
 _HELD = 128 << 20  # bytes of windows that are held at once
 #: bytes per step and pixel of the window of the object that is carried, beside the features of the network
 KEPT = 52
-_SEEN = 8  # steps beyond a step that the network looks at, as good as
+_SEEN = 8  # steps on either side of a step that influence the network's answer there
 #: bytes that windows take that run as one batch: a processor gains nothing by more than keeps it busy
 _TOGETHER, _TOGETHER_CPU = 256 << 20, 16 << 20
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_NOT = -20.0  # logit of what is not the object
+_NOT = -20.0  # logit of pixels outside of the object
 _LONG = 1.75  # radii; tubes continue further than that, and few organs do
 
 

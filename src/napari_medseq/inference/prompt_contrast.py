@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from napari_medseq.models.prompting import RING
 
-_LEAST = 0.1  # of the window's spread; what is narrower is the object's noise
+_LEAST = 0.1  # least limit, as a share of the window's spread; narrower ones are the object's noise
 _FAR = 30.0  # deviations from the object beyond which nothing widens the window's spread: padding, metal
 _NORMAL = 1.4826  # standard deviations of a normal distribution in its median absolute deviation
 

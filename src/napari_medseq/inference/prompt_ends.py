@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_LEAST = 3  # painted slices
-_EVEN = 1.5  # times the narrowest gap that the widest may be; of four slices and more, a step of rounding is even in any case
-_STEPS = 1.5  # steps from painted slice to painted slice, at least: neighbouring slices are corrections
+_LEAST = 3  # least number of painted slices
+_EVEN = 1.5  # largest ratio of the widest gap to the narrowest; with four slices or more one step of rounding is allowed in any case
+_STEPS = 1.5  # least mean number of steps from painted slice to painted slice: neighbouring slices are corrections
 _MANY = (
     5  # painted slices from which on it suffices that not all are neighbours, as in an object of six or seven slices
 )
-_COVERED = 1.5  # radii of the object between the outermost painted slices, at least
-_OVER = 8.0  # by how much logits have fallen where hardly a network is sure enough to say otherwise
+_COVERED = 1.5  # least distance of the outermost painted slices, in radii of the object
+_OVER = 8.0  # fall of the logits from which on hardly any network is sure enough to contradict
 #: where the object begins to end, in gaps, and by how much its logits fall per gap from there on; chosen on 76 objects of 26
 #: patients (`benchmarks/propagate_cases.py` leaves them out of its tables) among 0.25 to 0.5 and 8 to 30; a steeper fall, and less to be
 #: covered, gained on 56 of them and lost on others: of three painted slices the one exactly half a gap beyond often shows the object

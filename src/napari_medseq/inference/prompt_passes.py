@@ -26,8 +26,8 @@ from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.progress import Cancelled, check
 
 _ROOMY = 256 << 20
-_CHUNK = 8  # steps: what they take lies in a processor's caches
-_GONE = torch.empty(0)  # in the place of what has been used, so that its memory is free
+_CHUNK = 8  # steps; their features fit into a processor's caches
+_GONE = torch.empty(0)  # replaces features that have been used, so that their memory is freed
 
 
 class Carry(Protocol):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_medseq.masks.overlap import Overlap
 
-_LEAST = 3  # steps that show the object
+_LEAST = 3  # least number of steps that show the object
 _FAR = 8.0  # pixels of the window; beyond them the interpolated shape is as sure as it gets
 #: logits per pixel of the interpolated shape's signed distance that are tried
 WEIGHTS = (0.15, 0.3, 0.6, 1.2, 2.4)

@@ -19,12 +19,12 @@ from torch.nn import functional
 from napari_medseq.models.prompting import HORIZON
 from napari_medseq.settings import Settings
 
-_CELL = 8  # pixels: windows are multiples of it, as the network's levels want
-_LEAST = 24  # pixels of a window's side, at least
-_GROWTH = 0.6  # of the object's longest side, by which a window grows at an edge
-_REACH = 16  # steps on either side of the painted ones that are looked at first, at least
-_FURTHER = 4  # times as many steps where the object goes on: what is longer than its own size is often much longer
-_LONG = 1.5  # times the object's longest side that is looked at along the steps first
+_CELL = 8  # pixels: windows are multiples of it, as the network's levels need
+_LEAST = 24  # least pixels of a window's side
+_GROWTH = 0.6  # share of the object's longest side by which a window grows at an edge
+_REACH = 16  # least number of steps on either side of the painted ones that are processed first
+_FURTHER = 4  # factor on the steps where the object continues: one that is longer than its own size is often much longer
+_LONG = 1.5  # length along the steps that is processed first, in multiples of the object's longest side
 
 
 class PromptSettings(Settings):
@@ -33,29 +33,29 @@ class PromptSettings(Settings):
     Attributes
     ----------
     span : (float, float)
-        Longest side of the painted shape in window pixels, least and most.
+        Least and greatest length of the painted shape's longest side, in window pixels.
     margin : float
         Room around the painted shape, as a share of its longest side.
     largest : int
-        Pixels of a window's side, at most; a window that grows further takes larger pixels.
+        Greatest number of pixels of a window's side; a window that grows further takes larger pixels.
     contrast : float or None
-        Deviations from the object's median at which intensities end; see `prompt_contrast.limit`. None: they do not.
+        Deviations from the object's median to which intensities are limited; see `prompt_contrast.limit`. None: no limit.
     shape_gain : float or None
-        Dice on hidden painted steps that the interpolated shape must gain to count beside the network's answer; see `prompt_trust`. None:
-        it never does.
+        Gain in Dice on hidden painted steps from which on the interpolated shape counts in the answer; see `prompt_trust`. None: it never
+        does.
     threshold : float
-        Probability from which on a voxel is the object's.
+        Probability from which on a voxel belongs to the object.
     horizon : (float, float)
-        Steps, and radii of the object, beyond which distances to the painted steps are not told apart; see
+        Steps, and radii of the object, beyond which distances to the painted steps are not distinguished; see
         `napari_medseq.models.prompting.PromptedSequence.of`.
     horizon_frames : float
-        The steps of it where steps are frames or visits: how long ago an object was painted does not say where it ends.
+        The same in steps for frames and visits, where the time since an object was painted does not show where it ends.
     connected : bool
         Drop components that touch no painted voxel, where the steps are slices of a volume.
     even_ends : bool
-        Let an object that is painted evenly end about half a gap beyond; see `prompt_ends`.
+        Whether an object that is painted evenly ends about half a gap beyond its outermost painted steps; see `prompt_ends`.
     rounds : int
-        How often slices beyond the outermost painted ones are carried on from what was found near them; see `prompt_chain`.
+        Number of rounds in which the object is continued beyond the outermost painted slices; see `prompt_chain`.
     reach : float
         How far each round goes, in radii of the painted shape.
     precision : {"float32", "bfloat16"}

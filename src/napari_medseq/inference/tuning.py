@@ -26,7 +26,7 @@ from napari_medseq.models.sequence_classifier import SequenceClassifier
 
 Network = TypeVar("Network", bound=nn.Module)
 _TOGETHER = 8  # steps that go through the encoder together where that pays
-_CPU_PIXELS = 1 << 15  # of steps that go through a CPU together: where one is larger they go one at a time
+_CPU_PIXELS = 1 << 15  # largest step of which several go through a CPU together; larger ones go one at a time
 _WORTH = 1.15  # a lower precision must be this much faster to be used
 
 

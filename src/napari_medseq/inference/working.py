@@ -32,7 +32,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 _RAS = ("R", "A", "S")
 #: the apex of the heart lies to the left and to the front of its base; files without true orientation begin at the base
 _TO_APEX = ("L", "A", "S")
-FARTHEST = 3.0  # of the channel of positions
+FARTHEST = 3.0  # largest value of the channel of positions
 _SAME = 0.02  # relative difference of spacings under which nothing is resampled
 
 

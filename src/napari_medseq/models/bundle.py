@@ -37,7 +37,7 @@ RECORD = Path("installed.json")
 _LARGEST_JSON = 1 << 20
 # in the temporary folder beside a bundle that is written: the new one, and the one that it replaces
 _STAGED, _ASIDE = "bundle", "old"
-_WEIGHTS_SUM = "weights_sha256"  # beside the facts, where older versions of this package pass over it
+_WEIGHTS_SUM = "weights_sha256"  # beside the facts, where other versions of this package ignore it
 
 
 def read_json(path: Path) -> dict[str, Plain]:

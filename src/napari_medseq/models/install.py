@@ -32,7 +32,7 @@ from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.library import find, list_models, load_model, read_info, user_folder
 from napari_medseq.progress import Cancelled, Progress, check
 
-_PARTS = ("configs", "models", "docs", "LICENSE")  # what of a folder is taken
+_PARTS = ("configs", "models", "docs", "LICENSE")  # the parts of a folder that are copied
 _BLOCK = 1 << 18
 _MOST_FILES, _MOST_BYTES, _MOST_RATIO = 2000, 8 << 30, 200
 _TIMEOUT = 30.0

@@ -22,7 +22,7 @@ FAR = 40.0
 RING = 12.0
 #: bins of the histograms of intensities, and the normalised intensity, in spreads, at which they end
 BINS, RANGE = 64, 3.0
-_ROUNDING = 1e-6  # of an intensity: what single precision does not tell apart
+_ROUNDING = 1e-6  # relative difference of intensities that single precision does not resolve
 #: steps, and radii of the shape, beyond which distances to the painted steps are not told apart
 HORIZON = (99.0, 4.0)
 #: channels per step: image, prompt, flag, two of the shape, two of the intensities, images and shapes of the painted steps on either

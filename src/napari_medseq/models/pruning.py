@@ -17,7 +17,7 @@ from napari_medseq.errors import ModelError
 from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 
-_GROUPS = 8  # of the group norms in `blocks`
+_GROUPS = 8  # groups of the group norms in `blocks`
 
 
 def prune(network: RecurrentUNet, definition: Definition, keep: float) -> tuple[dict[str, Plain], dict[str, Tensor]]:

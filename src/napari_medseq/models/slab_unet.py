@@ -24,10 +24,10 @@ from napari_medseq.models.stepwise import Stepwise
 
 Norm = Literal["instance", "batch"]
 
-_SLOPE = 0.01  # of the leaky rectifier
+_SLOPE = 0.01  # slope of the leaky rectifier
 _EPSILON = 1e-4  # added to variances
 _HEADS = 3  # levels with a head of their own, for deep supervision
-_SMALLEST_STATE = 4  # channels of a mixer's state
+_SMALLEST_STATE = 4  # least channels of a mixer's state
 
 
 class InstanceNorm(nn.Module):

@@ -14,8 +14,8 @@ from torch import Tensor
 Storage = Literal["float32", "half", "int8", "shared"]
 _SCALE, _LEVELS, _SHAPE = "::scale", "::levels", "::shape"
 _FEW, _MANY = 16, 256  # values that the weights of a large or a small tensor share: two indices in a byte, or one
-_LARGE = 1 << 15  # weights; the small tensors are those of the fine levels, where a little means more
-_ROUNDS = 12  # of k-means
+_LARGE = 1 << 15  # weights of a large tensor; small ones belong to the fine levels, which suffer more from rounding
+_ROUNDS = 12  # iterations of k-means
 
 
 def pack(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:

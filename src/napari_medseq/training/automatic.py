@@ -40,7 +40,7 @@ from napari_medseq.training.slab_windows import SlabCase, SlabWindows
 
 _JUDGING = 0.2  # largest share of the time for validation, where the config names no patients for it
 _MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
-_GPU_CORES = 8  # of a CPU that make windows as fast as a GPU learns from them
+_GPU_CORES = 8  # cores of a CPU that make windows as fast as a GPU learns from them
 
 
 @dataclass(frozen=True, eq=False)

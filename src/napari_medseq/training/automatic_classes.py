@@ -33,8 +33,8 @@ from napari_medseq.training.samples import Windows
 from napari_medseq.training.unlearned import loss_of_shares, warn_if_unlearned
 
 _MEASURING, _READING = 0.1, 0.4  # shares of the time after which no further exam is measured, or read
-_ENOUGH_PATIENTS = 5  # of each class, from which some are kept back to judge
-_JUDGING_SHARE = 0.2  # of each class's patients
+_ENOUGH_PATIENTS = 5  # patients of each class from which on some are held out for validation
+_JUDGING_SHARE = 0.2  # share of each class's patients that is held out
 _ITERATIONS = 10_000_000  # the time ends a run, not their number
 
 

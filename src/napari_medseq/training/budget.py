@@ -11,7 +11,7 @@ from napari_medseq.training.automatic_config import AutoConfig
 
 #: share of the time for writing
 SPARE = 0.01
-_LEAST_SECONDS = 5.0  # of training, however long caching took; of less than ten in all, half
+_LEAST_SECONDS = 5.0  # least time for training, however long reading took; half of a total under ten seconds
 
 
 class Budget:

@@ -17,7 +17,7 @@ from napari_medseq.training.distributed import current_group
 from napari_medseq.training.trainer import make_windows
 from napari_medseq.training.transfer import definition
 
-_INCHES = 1.3  # of a tile's side
+_INCHES = 1.3  # side of a tile
 
 
 def preview(

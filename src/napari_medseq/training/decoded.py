@@ -30,11 +30,11 @@ from napari_medseq.training.layouts.entries import LOSSY, some
 Late = Callable[[], bool]
 
 _LEAST_CASES = 2
-_APART_MM, _APART_VOXELS = 0.1, 0.5  # corners of image and labels, at most
+_APART_MM, _APART_VOXELS = 0.1, 0.5  # largest distance of the corners of image and labels
 _DARK, _BRIGHT = 64, 191  # grey values between which a blurred mask is neither black nor white
 _CLEAR = 0.9  # share of pixels that must lie outside of these
 _HIDDEN = 0.01  # share of a mask under others from which a warning names it
-_KEPT_BYTES = 3 << 30  # of decoded images held between measuring and framing
+_KEPT_BYTES = 3 << 30  # most bytes of decoded images held between measuring and framing
 
 
 @dataclass(frozen=True, eq=False)

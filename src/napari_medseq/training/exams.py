@@ -24,8 +24,8 @@ from napari_medseq.training.layouts import Entry
 
 Along = Literal["slices", "t"]
 
-_MEASURED = 30  # exams, which say enough of the shapes of all others
-_LEAST_EXAMS = 2  # that are read, however late it is
+_MEASURED = 30  # exams that are measured; they represent the shapes of all others
+_LEAST_EXAMS = 2  # least exams that are read, even if the time is over
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,9 @@ _SAMPLE = 4000  # values of the foreground kept per case and channel
 _MOST, _MANY = 98, 90  # per cent of the cases
 _PIECE_CASES, _APART = 95, 0.005  # per cent of the cases; share of a class's voxels outside its largest piece
 _BEYOND, _ONE_SIDE = 0.05, 0.9  # share of a class's voxels beyond the middle; mean side over the cases
-_MANY_VALUES = 1 << 16  # so many are counted in a table, more by sorting
+_MANY_VALUES = 1 << 16  # values up to this are counted in a table, larger ones by sorting
 _FEW = 5  # fewer cases do not represent all others
-_OBJECTS = 8  # as many numbers in a case are objects rather than classes
+_OBJECTS = 8  # from this many numbers in a case on they are objects rather than classes
 _HU_AIR, _HU_LEAST = (
     -500.0,
     -32768.0,

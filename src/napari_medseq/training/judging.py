@@ -19,7 +19,7 @@ from napari_medseq.training import splits
 from napari_medseq.training.kind import sure_enough
 from napari_medseq.training.slab_windows import SlabCase
 
-_ENOUGH_PATIENTS = 20  # from which some are kept back to judge
+_ENOUGH_PATIENTS = 20  # patients from which on some are held out for validation
 _MOST_JUDGES = 8
 
 

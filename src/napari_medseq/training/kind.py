@@ -1,4 +1,4 @@
-"""The kind of images that a network learned from, as ranges of what is measured in each, and from where on an answer is doubted."""
+"""The kind of images that a network learned from, as ranges of measurements, and the limits that `Doubt` derives from them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from napari_medseq.settings import Settings
 
 Range = tuple[float, float]
 
-ENOUGH = 10  # patients, of whom a range says something of all others
-JUDGES = 5  # patients that judge, of whom the same is true of how sure an answer is
-MARGIN = 1.25  # on the largest share of expected wrong voxels of those that judge
-WIDER = 1.3  # on the range of fields of view and distances of slices
-PART = 0.3  # of their spread, on the range of values
-_OF_IMAGE = 0.1  # and of the values of an image, at least
+ENOUGH = 10  # patients from which on their range represents others
+JUDGES = 5  # validation patients from which on the certainty of their answers represents others
+MARGIN = 1.25  # factor on the largest share of expected wrong voxels of the validation patients
+WIDER = 1.3  # factor by which the ranges of fields of view and of slice distances are widened
+PART = 0.3  # share of its width by which the range of values is widened on each side
+_OF_IMAGE = 0.1  # and at least by this share of the range of one image's values
 GOOD = 0.5  # Dice; a poorer answer does not show which certainty is enough
 
 
 class Kind(Settings):
-    """Ranges of what the images have in common, each without its padding; None where nobody knows it.
+    """Ranges over the images, measured without their padding; None where unknown.
 
     Attributes
     ----------
     patients : int
-        That the images are of.
+        How many patients the images are of.
     field_mm, step_mm : (float, float) or None
         The least and the greatest field of view and distance of slices.
     low, high : (float, float) or None
@@ -40,14 +40,14 @@ class Kind(Settings):
     high: Range | None = None
 
     def doubt(self, *, values: bool, always_there: bool) -> Doubt | None:
-        """From where on another image is doubted; None where the patients are too few to say, or nothing is known.
+        """The limits beyond which another image is doubted; None where the patients are too few, or nothing is known.
 
         Parameters
         ----------
         values : bool
-            The values have units, or a scale that is the same in all images.
+            Whether values have units, or a scale that is the same in all images.
         always_there : bool
-            What is segmented is in every image.
+            Whether every image shows what is segmented.
         """
         if self.patients < ENOUGH:
             return None
@@ -65,9 +65,9 @@ class Kind(Settings):
     def why(self, doubt: Doubt | None) -> str:
         """The reason for a doubt, or for none."""
         if doubt is None and self.patients < ENOUGH:
-            return f"{self.patients} patient(s) say too little of all others"
+            return f"{self.patients} patient(s) are too few to represent others"
         if doubt is None:
-            return "nobody knows the size of a pixel"
+            return "the size of a pixel is unknown"
         known = {"fields of view": doubt.field_mm, "distances of slices": doubt.step_mm, "values": doubt.low}
         named = [name for name, of in known.items() if of is not None]
         told = [f"{', '.join(named)} beyond those of {self.patients} patients"] if named else []
@@ -75,14 +75,14 @@ class Kind(Settings):
 
 
 class KindMeasuring:
-    """Takes images one by one."""
+    """Measures images one by one."""
 
     def __init__(self) -> None:
         self._patients = set[str]()
         self._fields, self._steps, self._ends = list[float](), list[float](), list[Range]()
 
     def add(self, patient: str, seen: ImageSequence) -> None:
-        """An image, without its padding."""
+        """Add an image, given without its padding."""
         self._patients.add(patient)
         field, step, values = field_of(seen), step_of(seen), ends(seen)
         self._fields += [] if field is None else [field]
@@ -91,7 +91,7 @@ class KindMeasuring:
 
     @property
     def result(self) -> Kind:
-        """What they have in common."""
+        """The ranges of all images that were added."""
         return Kind(
             patients=len(self._patients),
             field_mm=_range(self._fields),
@@ -122,12 +122,12 @@ def _digits(value: float) -> float:
 
 
 def sure_enough(answers: dict[str, list[tuple[float, float]]]) -> float | None:
-    """`Doubt.above` from the answers on patients that were not learned from; None where these are too few.
+    """The limit `Doubt.above` from the answers on validation patients; None where these are too few.
 
     Parameters
     ----------
     answers : dict of str to list of (float, float)
-        Patient → of each case the share of expected wrong voxels, NaN where nothing is labelled, and the mean Dice.
+        Patient → for each case the share of expected wrong voxels (NaN where nothing is labelled) and the mean Dice.
     """
     good = {p: [share for share, dice in own if dice >= GOOD and math.isfinite(share)] for p, own in answers.items()}
     largest = [max(shares) for shares in good.values() if shares]

@@ -21,7 +21,7 @@ from napari_medseq.models.sequence_classifier import SequenceLogits
 from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.settings import Settings
 
-STEP_WEIGHT = 0.5  # of the steps beside the exam, where exams have answers
+STEP_WEIGHT = 0.5  # weight of the loss of the steps relative to that of the exam, where exams have answers
 
 
 class LossSettings(Settings):

@@ -27,19 +27,19 @@ Three = tuple[float, float, float]
 T = TypeVar("T")
 
 THICK = 1.8  # steps this many times as far apart as pixels: the planes are seen by themselves first
-_WINDOW_VOXELS = 170_000  # of a window; more costs time, and fewer changes of the weights fit into it
+_WINDOW_VOXELS = 170_000  # voxels of a window; larger ones cost time, so that fewer changes of the weights fit into it
 _LARGEST_VOLUME = 4_000_000  # voxels of a working volume
-_PASSES = 8.0  # times that all training voxels should be seen
+_PASSES = 8.0  # how often all training voxels should be seen
 _VOXELS_PER_SECOND = {True: 800_000.0, False: 150_000.0}  # learned per second and core, with and without bfloat16 units
-_FRAMES_APART = 4.0  # pixels
-_ACROSS = 8.0  # working voxels across what the smallest class consists of, where pixels are made larger
-_FOCUS_CASES = 20  # from which it can be told that all labels lie in the middle
-_MARGIN = 1.4  # of the focus, beyond what is labelled
-_FOCUS = 0.75  # of the sides of an image that a focus has at most; it spares little otherwise
-_CENTRED = 0.08  # of the image's size: as far from its middle lies the centre of what the image is about
+_FRAMES_APART = 4.0  # distance of frames, in pixels
+_ACROSS = 8.0  # least working voxels across an object of the smallest class, where pixels are made larger
+_FOCUS_CASES = 20  # cases from which on it is certain enough that all labels lie in the middle
+_MARGIN = 1.4  # factor of the focus on the extent of the labels
+_FOCUS = 0.75  # largest share of an image's sides for a focus; it saves little otherwise
+_CENTRED = 0.08  # largest distance of the labels' centre from the image's middle, as a share of its size, in centred images
 _WIDTHS = (16, 32, 64, 96, 128)
 _SMALLEST_CELL = 5  # rows and columns of the coarsest level, at least
-_SMALL_WINDOW = 40_000  # voxels; of smaller windows four are learned at once, else two
+_SMALL_WINDOW = 40_000  # voxels; a batch has four smaller windows, or two larger ones
 
 _WHY_NO_RECURRENCE = (
     "a recurrence along the steps did not pay beside 3D convolutions where it was measured (docs/benchmarks.md)"

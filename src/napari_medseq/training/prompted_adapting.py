@@ -31,7 +31,7 @@ from napari_medseq.training.checkpoint import random_states, restore_random
 from napari_medseq.training.prompted_lessons import Lesson, draw_tasks, lesson_of
 from napari_medseq.training.prompted_training import PromptedBatch, prompted_loss
 
-_TASKS = 2  # of one lesson in an iteration
+_TASKS = 2  # tasks of one lesson in an iteration
 _WARM = 5  # iterations until the learning rate is reached
 
 

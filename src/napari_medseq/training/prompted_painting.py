@@ -13,7 +13,7 @@ from napari_medseq.models.prompting import FAR
 
 #: where in an object's extent steps are painted, where somebody paints them evenly
 FRACTIONS = {3: (1 / 6, 1 / 2, 5 / 6), 5: (0.1, 0.3, 0.5, 0.7, 0.9)}
-_LEAST = 6  # pixels of a step that somebody would paint
+_LEAST = 6  # least pixels of a step that a person would paint
 
 
 def even_steps(area: NDArray[np.float64], count: int) -> list[int]:

@@ -19,10 +19,10 @@ from torch import Tensor
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, check_same_grid
 
-_MOST_PARTS = 255  # numbers that the components of one image have, as bytes
-_SMALLEST = 40  # voxels of a structure
-_PART = 30  # voxels from which on a component is told apart
-_FOUND = 20  # structures found without labels, at most
+_MOST_PARTS = 255  # most components of one image, whose numbers are bytes
+_SMALLEST = 40  # least voxels of a structure
+_PART = 30  # voxels from which on a component gets a number of its own
+_FOUND = 20  # most structures found without labels
 
 Bytes = NDArray[np.uint8]
 

@@ -32,7 +32,7 @@ from napari_medseq.training.prompted_windows import cut_windows, place_window
 #: steps and side of the windows of a batch, each as likely
 SHAPES = ((8, 64), (12, 64), (16, 64), (24, 64), (12, 88), (20, 80), (10, 112), (32, 64))
 _HEADS = (1.0, 0.3, 0.15)  # weights of the heads, fine to coarse
-_UNIT = 64 * 64  # pixels of a window by which batches are measured
+_UNIT = 64 * 64  # pixels of the window for which the batch size is given
 
 
 class PromptTrainSettings(Settings):

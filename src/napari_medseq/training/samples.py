@@ -17,7 +17,7 @@ from napari_medseq.training.transforms import Extra
 if TYPE_CHECKING:
     from napari_medseq.training.cases import Case
 
-_LARGE = 1.5  # an image this many times as large as the window is searched, not only shaken
+_LARGE = 1.5  # an image this many times as large as the window is searched for structures, not only shifted a little
 
 #: what a window's target is: its labels (batch, step, y, x); its image without the noise; or the exam's answers (batch, class)
 Target = Literal["labels", "image", "exam"]

@@ -34,7 +34,7 @@ Clock = Literal["wall", "process"]
 _AHEAD = 3  # batches made in advance
 #: iterations until the full rate
 WARM_UP = 50
-_LEAST = 0.01  # share of the rate at the end
+_LEAST = 0.01  # learning rate at the end, as a share of that at the beginning
 _SAVE_SECONDS = 60.0
 
 

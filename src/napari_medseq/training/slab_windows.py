@@ -22,8 +22,8 @@ Three = tuple[float, float, float]
 
 _SPOTS = 500  # labelled voxels remembered per class and case
 UNSEEN = 255  # index of an unlabelled voxel: of no class, and not background
-_REACH = 0.25  # by which a window that is turned sees farther, beside the zoom
-_THIN = 24  # fewer steps are not blurred or coarsened along the steps
+_REACH = 0.25  # share by which a window that is turned reaches farther, in addition to the zoom
+_THIN = 24  # windows of fewer steps are not blurred or coarsened along the steps
 
 
 class SlabAugment(Settings):

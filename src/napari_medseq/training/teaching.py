@@ -27,9 +27,9 @@ from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.prompted_adapting import AdaptSettings, adapt
 from napari_medseq.training.trainer import TrainingResult, train_cases
 
-_LONGEST = 256  # pixels of the longer side that a model made in minutes looks at
+_LONGEST = 256  # most pixels of the longer side for a model that is trained in minutes
 _STRIDE = 16
-_WINDOW = 96  # pixels of a window's side in a larger image: what is small fills a fair part of it, and it costs little
+_WINDOW = 96  # pixels of a window's side in a larger image: small objects fill a fair part of it, and it costs little
 
 #: what a model that is made in minutes is: small, without recurrence, since the slices beside a labelled one are unlabelled
 FRESH: dict[str, Any] = {"_target_": "RecurrentUNet", "widths": [8, 16, 32, 48, 64], "neighbours": 1, "rnn": "none"}

@@ -16,7 +16,7 @@ from napari_medseq.training.layouts.folders import part_of
 #: columns that are not channels, whether large or small letters write them
 _RESERVED = ("patient", "visit", "labels", "label", "class", "split", "case")
 _MOST_ANSWERS = 20  # more different words are numbers or names rather than classes
-_UNKNOWN = ("unknown", "unclear", "tbd")  # beside what every table calls missing
+_UNKNOWN = ("unknown", "unclear", "tbd")  # in addition to the usual words for missing values
 
 
 def of_table(path: Path, task: str | None = None) -> Layout:
