@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _LEAST = 3  # least number of painted slices
-_EVEN = 1.5  # largest ratio of the widest gap to the narrowest; with four slices or more one step of rounding is allowed in any case
+#: largest ratio of the widest gap to the narrowest; with four slices or more one step of rounding is allowed in any case
+_EVEN = 1.5
 _STEPS = 1.5  # least mean number of steps from painted slice to painted slice: neighbouring slices are corrections
 _MANY = (
     5  # painted slices from which on it suffices that not all are neighbours, as in an object of six or seven slices

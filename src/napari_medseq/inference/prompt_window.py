@@ -23,7 +23,8 @@ _CELL = 8  # pixels: windows are multiples of it, as the network's levels need
 _LEAST = 24  # least pixels of a window's side
 _GROWTH = 0.6  # share of the object's longest side by which a window grows at an edge
 _REACH = 16  # least number of steps on either side of the painted ones that are processed first
-_FURTHER = 4  # factor on the steps where the object continues: one that is longer than its own size is often much longer
+#: factor on the steps where the object continues: one that is longer than its own size is often much longer
+_FURTHER = 4
 _LONG = 1.5  # length along the steps that is processed first, in multiples of the object's longest side
 
 

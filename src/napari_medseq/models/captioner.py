@@ -145,7 +145,7 @@ class Captioner(nn.Module):
 
     @torch.inference_mode()
     def describe(self, images: Tensor, vocabulary: Vocabulary, longest: int = 40) -> list[Caption]:
-        """The likeliest word after the other, until the end; one caption per item of the batch."""
+        """The likeliest word, one after another, until the end; one caption per item of the batch."""
         features, grid = self.see(images)
         state, word = self._start(features), torch.full((len(images),), START, device=images.device)
         chosen, looked = [], []

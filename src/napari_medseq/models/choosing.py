@@ -125,7 +125,7 @@ def _not_of_others(images: Sequence[ImageSequence], info: ModelInfo, channel: st
 def _one(
     images: Sequence[ImageSequence], info: ModelInfo, patterns: Sequence[str], where: str, force: bool, given: bool
 ) -> ImageSequence:
-    """The one image that is called like `patterns` and fits the model; without such a name, the only one that fits."""
+    """The one image whose name matches `patterns` and that fits the model; without such a name, the only one that fits."""
     reasons = [
         (i, None if force and i.kind == "image" else why_unsuitable(info, i)) for i in images
     ]  # names may repeat

@@ -81,7 +81,7 @@ def _read(gates: Tensor, t: int, z: Tensor, c: Tensor) -> None:
 
 
 def scan_by_doubling(decay: Tensor, added: Tensor) -> Tensor:
-    """``h[t] = decay[t] · h[t - 1] + added[t]`` along axis 2 in log2(steps) passes over all steps (Blelloch 1990), as a GPU likes."""
+    """``h[t] = decay[t] · h[t - 1] + added[t]`` along axis 2 in log2(steps) passes over all steps (Blelloch 1990), which suits a GPU."""
     steps, reach = decay.shape[2], 1
     while reach < steps:
         added = added + decay * functional.pad(added, (0, 0, reach, 0))[:, :, :steps]

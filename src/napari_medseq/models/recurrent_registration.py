@@ -88,7 +88,8 @@ class RecurrentRegistration(nn.Module):
 
 
 def locally_normal(image: Tensor, width: int = 7) -> Tensor:
-    """Less its mean and divided by its spread within `width` voxels: contrast and brightness of scanners do not count."""
+    """The image less its local mean, divided by its local spread, both within `width` voxels, so that contrast and brightness of scanners
+    do not count."""
     pool = functional.avg_pool2d if image.ndim == 4 else functional.avg_pool3d
     mean = pool(image, width, 1, width // 2, count_include_pad=False)
     square = pool(image * image, width, 1, width // 2, count_include_pad=False)

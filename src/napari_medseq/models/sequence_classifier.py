@@ -326,7 +326,7 @@ def _look(
 
 
 def _sequence_model(rnn: Head | Literal["none"], width: int, hidden: int, dropout: float) -> nn.Module | None:
-    """What reads the vectors of the steps in order, from `width` numbers to as many; None: nothing does."""
+    """The module that reads the vectors of the steps in order, from `width` numbers to as many; None: there is none."""
     makers: dict[str, Callable[[], nn.Module | None]] = {
         "gru": lambda: nn.GRU(width, hidden, batch_first=True, bidirectional=True),
         "lstm": lambda: nn.LSTM(width, hidden, batch_first=True, bidirectional=True),
@@ -338,7 +338,7 @@ def _sequence_model(rnn: Head | Literal["none"], width: int, hidden: int, dropou
 
 
 def _from_nothing(features: int) -> nn.Linear:
-    """One weight per feature for one number, zero at first: an untrained network does not mind it."""
+    """One weight per feature for one number, zero at first, so that an untrained network ignores the number."""
     linear = nn.Linear(1, features, bias=False)
     nn.init.zeros_(linear.weight)
     return linear

@@ -59,11 +59,11 @@ class SequenceNetwork(nn.Module):
 
     @property
     def axes(self) -> tuple[SequenceAxis, ...]:
-        """What its steps may be: of volumes, frames or visits; else the slices of a volume too."""
+        """What its steps may be: frames or visits for a network of volumes; otherwise the slices of a volume too."""
         return ("t", "visit") if self.volumes else ("slices", "z", "t", "visit")
 
     def standardise(self, table: Tensor) -> None:
-        """Learn centre and spread of the table's values from those (exam, value) of the training exams; without a table nothing."""
+        """Learn centre and spread of the table's values from those (exam, value) of the training exams; without a table it does nothing."""
 
     def silence(self, classes: Sequence[int]) -> None:
         """Before training, set outputs that stand for no class to a very low logit; a network that cannot do so

@@ -98,7 +98,7 @@ class SlabConvolution(nn.Conv3d):
         return super().forward(x)
 
     def _of_one_step(self, x: Tensor) -> Tensor:
-        """One step has no neighbours, so that the kernel's middle is all of it; oneDNN reads past such a volume, and NaN come of it."""
+        """One step has no neighbours, so that the kernel's middle is all of it; oneDNN reads past such a volume, which gives NaN."""
         stride, padding = _triple(self.stride)[1:], _triple(self.padding)[1:]
         image = x[:, :, 0].contiguous(memory_format=torch.channels_last)
         return functional.conv2d(image, self.weight[:, :, 1], self.bias, stride, padding)[:, :, None]
@@ -146,7 +146,7 @@ class Enlargement(nn.ConvTranspose3d):
 
 
 def _trains_low(x: Tensor) -> bool:
-    """Whether what is computed now is learned from, in lower precision, on a CPU."""
+    """Whether this is a training step in lower precision on a CPU."""
     return x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
 
 

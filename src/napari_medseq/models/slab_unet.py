@@ -49,7 +49,7 @@ class InstanceNorm(nn.Module):
         return each[0] if len(each) == 1 else torch.cat(each)
 
     def as_torch(self) -> nn.InstanceNorm3d:
-        """The same by `torch.nn.InstanceNorm3d`, for programs that know no other."""
+        """The same by `torch.nn.InstanceNorm3d`, for programs that support no other."""
         norm = nn.InstanceNorm3d(len(self.weight), eps=_EPSILON, affine=True)
         norm.load_state_dict(self.state_dict())
         return norm

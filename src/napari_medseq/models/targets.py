@@ -72,7 +72,7 @@ def probabilities(logits: Tensor, target: Target) -> Tensor:
 
 
 def loss(logits: Tensor, truth: Tensor, target: Target) -> Tensor:
-    """Mean negative log-likelihood of what is known.
+    """Mean negative log-likelihood of the known answers.
 
     Parameters
     ----------

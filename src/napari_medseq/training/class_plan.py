@@ -21,7 +21,8 @@ _VOXELS_PER_SECOND = 1_000_000.0  # learned per second and core by the network o
 _COARSE = 5.0  # factor on it where the first level halves the image (6.5 was measured)
 _COARSE_FROM = 64  # pixels of the shorter side from which on the first level halves the image
 _PASSES = 60.0  # how often every exam should be seen
-_LARGEST_EXAM = 1_500_000  # voxels of an exam as the network sees it; more would fill the memory with the features that gradients need
+#: voxels of an exam as the network sees it; more would fill the memory with the features that gradients need
+_LARGEST_EXAM = 1_500_000
 _SMALLEST_SIDE = 32  # pixels of the shorter side that the first level sees, or the second where the first halves
 _BATCH_VOXELS = 800_000
 _WIDTHS = (16, 32, 64, 96)

@@ -52,7 +52,7 @@ class LessonQuality:
 
     @property
     def worst(self) -> int:
-        """The step that was judged worst."""
+        """The step with the lowest Dice."""
         return min(self.dice, key=lambda step: self.dice[step])
 
     def __str__(self) -> str:

@@ -237,7 +237,7 @@ class _Run:
         return float(value.detach())
 
     def judge(self, validate: Callable[[nn.Module], float]) -> float:
-        """Score of the averaged weights; keeps them when they are the best so far."""
+        """Validate: the score of the averaged weights, which are kept if they are the best so far."""
         state = self.state
         own = validate(self.averaged.module.eval()) if self.group.rank == 0 else 0.0
         score = self.group.broadcast(own)

@@ -36,7 +36,8 @@ _ACROSS = 8.0  # least working voxels across an object of the smallest class, wh
 _FOCUS_CASES = 20  # cases from which on it is certain enough that all labels lie in the middle
 _MARGIN = 1.4  # factor of the focus on the extent of the labels
 _FOCUS = 0.75  # largest share of an image's sides for a focus; it saves little otherwise
-_CENTRED = 0.08  # largest distance of the labels' centre from the image's middle, as a share of its size, in centred images
+#: largest distance of the labels' centre from the image's middle, as a share of its size, in centred images
+_CENTRED = 0.08
 _WIDTHS = (16, 32, 64, 96, 128)
 _SMALLEST_CELL = 5  # rows and columns of the coarsest level, at least
 _SMALL_WINDOW = 40_000  # voxels; a batch has four smaller windows, or two larger ones
@@ -241,7 +242,7 @@ def _own_spacing(facts: Fingerprint, axis: StepAxis) -> Three:
 
 
 def _cut(shape: Triple, own: Three, focus_mm: tuple[float, float] | None) -> Triple:
-    """The steps, rows and columns that are looked at."""
+    """The number of steps, rows and columns that are used."""
     if focus_mm is None:
         return shape
     rows, columns = (min(shape[k], math.ceil(focus_mm[k - 1] / own[k])) for k in (1, 2))
@@ -367,7 +368,7 @@ def _strides(window: Sequence[int], spacing: Three) -> tuple[Triple, ...]:
 
 
 def _multiples(window: Sequence[int], strides: Sequence[Triple]) -> Triple:
-    """The window as a multiple of all strides together; the nearest, for no image is padded by much."""
+    """The window as a multiple of all strides together; the nearest one, since no image is padded by much."""
     whole = [math.prod(s[k] for s in strides) for k in range(3)]
     a, b, c = (max(m, m * math.ceil(n / m - 0.25)) for n, m in zip(window, whole, strict=True))
     return a, b, c
@@ -417,7 +418,7 @@ def _augment(facts: Fingerprint, spacing: Three, thick: bool, mirror: Three) -> 
 
 
 def _rounded(value: float) -> float:
-    """To four digits: for people, and far less than makes a difference."""
+    """Rounded to four digits, for people; the difference does not matter."""
     return float(f"{value:.4g}")
 
 
