@@ -90,6 +90,9 @@ def test_curves_are_off_where_the_image_has_no_frames(qtbot: Any) -> None:
     viewer.add_image(np.zeros((3, 4, 5), np.float32), name="a volume")
     widget = CurvesWidget(viewer)
     qtbot.addWidget(widget)
+    nothing = CurvesWidget(ViewerModel())
+    qtbot.addWidget(nothing)
+    assert "Open a series with frames first" in nothing.hint.text()  # and not how to paint on it
     assert not widget.run_button.isEnabled()
     assert "frames" in widget.run_button.toolTip()
     viewer.add_image(np.zeros((6, 3, 4, 5), np.float32), name="a series")

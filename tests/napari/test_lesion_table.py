@@ -61,6 +61,9 @@ def test_the_matrix_has_a_column_per_visit_and_a_click_goes_to_it(table: LesionT
     table.form.setCurrentText(measure)
     assert table.table.columnCount() == 4
     assert table.table.horizontalHeaderItem(3).text() == "visit 3\n2020-04-02"
+    assert (
+        table.table.text().splitlines()[0].split("\t")[3] == "visit 3 2020-04-02"
+    )  # one line, as a spreadsheet takes it
     with qtbot.waitSignal(table.chosen) as told:
         table.table.cellClicked.emit(1, 3)
     assert told.args == [2, int(_texts(table, 0)[1])]

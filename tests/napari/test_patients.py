@@ -19,6 +19,7 @@ from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq.errors import ReadError
+from napari_medseq.viewer.placement import camera_of
 from napari_medseq.viewer.study import facts_of
 from tests.balls import write_ball_study
 from tests.napari.helpers import as_plugins_see_it
@@ -135,3 +136,34 @@ def test_patients_whose_folders_are_called_alike_are_two(tmp_path: Path) -> None
     names = {facts_of(layer)["study"] for layer in verbs.result_of(viewer, "sub-x (3)").layers}
     assert names == {"sub-x (3)"}
     assert any(layer.name.startswith("sub-x (3) ses-20200131 T1post") for layer in viewer.layers)
+
+
+def test_a_patient_that_lies_elsewhere_is_shown_and_no_value_of_another_stays() -> None:
+    """The second patient was scanned 500 mm further up: the slider stood where nothing of it is, so the canvas was black."""
+    viewer: Any = ViewerModel()
+    verbs.describe(viewer)
+    verbs.show_values(viewer)
+    for name, place in (("sub-a", 0.0), ("sub-b", 500.0)):
+        affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+        affine[:3, 3] = place
+        image = ms.ImageSequence(
+            np.full((9, 8, 8), 7, np.float32), ("z", "y", "x"), affine, name=f"T1 of {name}", modality="MR"
+        )
+        verbs.add_study(viewer, ms.Study(name, (ms.Visit(None, (image,), (), "v1"),)))
+        if name == "sub-a":
+            viewer.cursor.position = tuple(viewer.dims.point)
+            assert "sub-a: 7" in viewer.canvas.overlays["medseq values"].text
+    assert verbs.identity(viewer)[0] == "sub-b"
+    assert verbs.identity(viewer)[-1] == "slice 5 of 9"
+    inside = np.asarray(
+        viewer.layers[-1].world_to_data(np.array([viewer.dims.point[-3], *camera_of(viewer).center[-2:]]))
+    )
+    assert ((inside >= 0) & (inside <= np.array([8, 7, 7]))).all()
+    assert "sub-a" not in viewer.canvas.overlays["medseq values"].text
+    # who is brought back is shown where the slider stood last, or in the middle
+    verbs.bring_to_front(viewer, "sub-a")
+    assert verbs.identity(viewer)[-1] == "slice 5 of 9"
+    viewer.dims.set_point(0, viewer.dims.point[0] + 2)
+    before = viewer.dims.point
+    verbs.bring_to_front(viewer, "sub-a")
+    assert viewer.dims.point == before  # what shows the patient is left alone

@@ -295,7 +295,7 @@ def test_curves_of_a_dynamic_series(make_napari_viewer: Callable[..., Any], qtbo
     assert widget.measures["time_to_peak_s"].tolist() == [5.0, 20.0]
     assert widget.table.rowCount() == 2
     heads = {widget.table.horizontalHeaderItem(k).text(): k for k in range(widget.table.columnCount())}
-    slope = widget.table.item(0, heads["wash-in (intensity/s)"]).text()
+    slope = widget.table.item(0, heads["wash-in\n(intensity/s)"]).text()
     assert float(slope) == 80 / 5  # 80 above the first frame, 5 s after it
     assert all("(" in head for head in list(heads)[1:])  # each number has its unit
     plot = widget.plot

@@ -1,4 +1,5 @@
-"""Sliders that count from 1 as everything else does: "slice 15 of 24", not "14 of 23"."""
+"""Sliders that count as the canvas and everything else does: "slice 15 of 24", not "14 of 23", and the slices of the
+image that is shown, not the steps of all visits together."""
 
 from __future__ import annotations
 
@@ -6,15 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
+import numpy as np
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel, QLineEdit, QMainWindow
 
+from napari_medseq.viewer.identity import image_in_front, shown_step
 from napari_medseq.viewer.study import facts_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _MINE = "counts from one"
+#: pixels beside the digits, as napari has them
+_ROOM = 6
 
 
 class _Slider(Protocol):
@@ -34,6 +39,7 @@ class SliderTexts(QObject):  # type: ignore[misc]
         for event in ("current_step", "range", "order", "ndisplay"):
             # after napari's own callback, which writes the number from 0
             getattr(viewer.dims.events, event).connect(self.update, position="last")
+        viewer.events.title.connect(self.update, position="last")  # another patient is in front
         viewer.layers.events.inserted.connect(self.update, position="last")
         viewer.layers.events.removed.connect(self.update, position="last")
         self.update()  # images may have been there before
@@ -43,11 +49,27 @@ class SliderTexts(QObject):  # type: ignore[misc]
         viewer = self._viewer()
         if viewer is None or not any(facts_of(layer) for layer in viewer.layers):
             return
+        digits = 1
         for slider in self._sliders():
             if slider.axis < viewer.dims.ndim:
                 self._take(slider)
-                slider.curslice_label.setText(str(viewer.dims.current_step[slider.axis] + 1))
-                slider.totslice_label.setText(str(viewer.dims.nsteps[slider.axis]))
+                step, count = self._numbers(viewer, slider.axis)
+                slider.curslice_label.setText(str(step + 1))
+                slider.totslice_label.setText(str(count))
+                digits = max(digits, len(str(count)), len(str(step + 1)))
+        for slider in self._sliders():  # napari leaves room for numbers from 0
+            for label in (slider.curslice_label, slider.totslice_label):
+                width = label.fontMetrics().boundingRect("8" * digits).width() + _ROOM
+                if label.width() < width:
+                    label.setFixedWidth(width)
+
+    @staticmethod
+    def _numbers(viewer: ViewerModel, axis: int) -> tuple[int, int]:
+        """The step of an axis that is shown, from 0, and how many there are: those of the image in front, if it has that
+        axis, since visits may have slices of their own."""
+        image, name = image_in_front(viewer), str(viewer.dims.axis_labels[axis])
+        own = None if image is None or name == "visit" else shown_step(viewer, image, name)
+        return own or (int(viewer.dims.current_step[axis]), int(viewer.dims.nsteps[axis]))
 
     def _sliders(self) -> Sequence[_Slider]:
         """napari's sliders; none if napari no longer has them.
@@ -76,7 +98,20 @@ class SliderTexts(QObject):  # type: ignore[misc]
         viewer, text = self._viewer(), slider.curslice_label.text()
         if viewer is None or not text.isdigit():
             return
-        step = min(max(int(text) - 1, 0), int(viewer.dims.nsteps[slider.axis]) - 1)
+        _, count = self._numbers(viewer, slider.axis)
+        step = min(max(int(text) - 1, 0), count - 1)
         slider.curslice_label.clearFocus()
-        viewer.dims.set_current_step(slider.axis, step)
+        go_to_step(viewer, slider.axis, step)
         self.update()
+
+
+def go_to_step(viewer: ViewerModel, axis: int, step: int) -> None:
+    """Show a step of an axis, counted from 0 as the image in front counts its own, if it is shown there."""
+    image, name = image_in_front(viewer), str(viewer.dims.axis_labels[axis])
+    if image is None or name == "visit" or shown_step(viewer, image, name) is None:
+        viewer.dims.set_current_step(axis, step)
+        return
+    lead = viewer.dims.ndim - image.ndim
+    at = np.array(image.world_to_data(np.asarray(viewer.dims.point)[lead:]), float)
+    at[axis - lead] = step
+    viewer.dims.set_point(axis, float(image.data_to_world(at)[axis - lead]))

@@ -29,25 +29,26 @@ _SHOWN = {
     "lesion": "label",
     "time_to_peak_s": "to peak (s)",
     "enhancement_percent": "rise (%)",
-    "wash_in_per_s": "wash-in (intensity/s)",
-    "wash_out_per_s": "wash-out (intensity/s)",
-    "auc_s": "area (intensity·s)",
+    "wash_in_per_s": "wash-in\n(intensity/s)",
+    "wash_out_per_s": "wash-out\n(intensity/s)",
+    "auc_s": "area\n(intensity·s)",
 }
 _PUMPED = {
     "lesion": "label",
-    "end_diastolic_ml": "largest (mL)",
-    "end_systolic_ml": "smallest (mL)",
-    "stroke_ml": "stroke (mL)",
     "ejection_fraction_percent": "EF (%)",
+    "end_diastolic_ml": "largest\n(mL)",
+    "end_systolic_ml": "smallest\n(mL)",
+    "stroke_ml": "stroke\n(mL)",
 }
 _WALLS = {
     "segment": "segment",
-    "end_diastolic_mm": "diastole (mm)",
-    "end_systolic_mm": "systole (mm)",
-    "thickening_percent": "thickens (%)",
+    "thickening_percent": "thickens\n(%)",
+    "end_diastolic_mm": "diastole\n(mm)",
+    "end_systolic_mm": "systole\n(mm)",
 }
 INTENSITY, VOLUME = "intensity of each label", "volume of each label (cine)"
 
+_NO_SERIES = "Open a series with frames first, such as perfusion or a cine: drag its file or folder into the viewer."
 _NO_LABELS = "No labels yet? File → New Layer → New labels on this image's grid, then paint."
 
 
@@ -139,7 +140,8 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
             if self.image.layer is None
             else f"{self.image.layer.name} has no frames: open a series with frames, such as perfusion, and choose it above"
         )
-        self.hint.setText(_NO_LABELS if self.labels.layer is None else "" if self.work.busy or not why else f"{why}.")
+        first = _NO_SERIES if self.image.layer is None else _NO_LABELS
+        self.hint.setText(first if self.labels.layer is None else "" if self.work.busy or not why else f"{why}.")
         self.hint.setVisible(bool(self.hint.text()))
         self.run_button.setEnabled(not why)
         self.run_button.setToolTip(why or "Measure each label in each frame, and plot it below the image")

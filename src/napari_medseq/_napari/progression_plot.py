@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QCheckBox
+from qtpy.QtWidgets import QCheckBox, QComboBox
 
 from napari_medseq._napari.canvas import is_narrow
 from napari_medseq._napari.choosers import ShortBox
@@ -46,6 +46,8 @@ class ProgressionPlot(PlotDock):
         super().__init__(viewer, "Click a point to go to that visit and lesion.")
         self._go_to = go_to
         self.view = ShortBox()
+        self.view.setMinimumWidth(self.view.sizeHint().width())
+        self.view.setSizeAdjustPolicy(QComboBox.AdjustToContents)  # titles are whole where there is room
         self.view.addItems([*_LINES, *_OTHERS])
         self.log = QCheckBox("log scale")
         self.relative = QCheckBox("relative to the first visit")

@@ -106,7 +106,7 @@ class Table(QTableWidget):  # type: ignore[misc]
 
     def text(self) -> str:
         """The table with tabs between columns, as a spreadsheet pastes it."""
-        header = [self.horizontalHeaderItem(c).text() for c in range(self.columnCount())]
+        header = [self.horizontalHeaderItem(c).text().replace("\n", " ") for c in range(self.columnCount())]
         body = [[self.item(r, c).text() for c in range(self.columnCount())] for r in range(self.rowCount())]
         return "\n".join("\t".join(row) for row in [header, *body])
 

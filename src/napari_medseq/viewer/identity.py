@@ -48,7 +48,8 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
     """Show one patient and hide the layers of the others, which get their former visibility back when their patient is
     shown again.
 
-    Layers that belong to no study stay as they are. The slider of visits goes to the nearest one that this patient has.
+    Layers that belong to no study stay as they are. The slider of visits goes to the nearest one that this patient has, and where
+    no slice of the patient lies at what is shown, the middle of its image is shown.
     """
     for layer in viewer.layers:
         facts = facts_of(layer)
@@ -70,8 +71,24 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
     if visits and (shown := shown_visit(viewer)) is not None and shown not in visits:
         nearest = min(visits, key=lambda visit: abs(visit - shown))
         viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(nearest))
+    _go_to_image(viewer)
     _activate_front(viewer, study)
     describe(viewer)
+
+
+def _go_to_image(viewer: ViewerModel) -> None:
+    """Show the middle of the image in front, if no slice of it is shown now: patients lie anywhere in the scanner."""
+    image, along = image_in_front(viewer), along_of(viewer)
+    names = [] if image is None else [str(a) for a in image.axis_labels]
+    if image is None or viewer.dims.ndisplay != 2 or along not in names or shown_step(viewer, image, along) is not None:
+        return
+    shape = np.array(image.data.shape[: image.ndim])
+    middle = np.asarray(image.data_to_world((shape - 1) // 2), float)
+    lead = viewer.dims.ndim - image.ndim
+    viewer.dims.set_point(lead + names.index(along), float(middle[names.index(along)]))
+    camera = camera_of(viewer)
+    shown = [float(middle[axis - lead]) for axis in viewer.dims.displayed]
+    camera.center = (*camera.center[: 3 - len(shown)], *shown)
 
 
 def _activate_front(viewer: ViewerModel, study: str | None) -> None:
@@ -93,12 +110,7 @@ def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
     study = patient_in_front(viewer)
     if study is None:
         return []
-    visit = shown_visit(viewer)
-    candidates = [
-        layer
-        for layer in viewer.layers
-        if layer.visible and facts_of(layer).get("study") == study and visit_of(layer) in (None, visit)
-    ]
+    candidates = _shown_of(viewer, study)
     lines = [study]
     if candidates:
         facts = facts_of(candidates[-1])
@@ -106,17 +118,35 @@ def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
         has_visits = visits is not None or visit_of(candidates[-1]) is not None
         number = f"visit {facts['ordinal'] + 1} of {count}" if count > 1 and has_visits else ""
         lines.append(", ".join(part for part in (number, facts.get("date") or "no date") if part))
-        images = [layer for layer in candidates if layer_kind(layer) == "image"]
-        if images:
-            lines.append(series_name(facts_of(images[0])))
+        image = image_in_front(viewer)
+        if image is not None:
+            lines.append(series_name(facts_of(image)))
             steps = (
-                (word, _step(viewer, images[0], axis)) for word, axis in (("slice", along_of(viewer)), ("frame", "t"))
+                (word, shown_step(viewer, image, axis)) for word, axis in (("slice", along_of(viewer)), ("frame", "t"))
             )
             lines += [f"{word} {place[0] + 1} of {place[1]}" for word, place in steps if place is not None]
     return lines
 
 
-def _step(viewer: ViewerModel, layer: Layer, along: str) -> tuple[int, int] | None:
+def _shown_of(viewer: ViewerModel, study: str) -> list[Layer]:
+    """The layers of a patient that are visible at the visit that is shown."""
+    visit = shown_visit(viewer)
+    return [
+        layer
+        for layer in viewer.layers
+        if layer.visible and facts_of(layer).get("study") == study and visit_of(layer) in (None, visit)
+    ]
+
+
+def image_in_front(viewer: ViewerModel) -> Layer | None:
+    """The image whose slices are counted on the canvas: the lowest visible one of the patient in front, at the visit
+    that is shown."""
+    study = patient_in_front(viewer)
+    shown = [] if study is None else _shown_of(viewer, study)
+    return next((layer for layer in shown if layer_kind(layer) == "image"), None)
+
+
+def shown_step(viewer: ViewerModel, layer: Layer, along: str) -> tuple[int, int] | None:
     """Index, from 0, of a layer's step along an axis that is shown, and the number of steps; None in three dimensions
     or outside."""
     names = [str(a) for a in layer.axis_labels]

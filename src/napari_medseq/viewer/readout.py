@@ -162,7 +162,9 @@ class _Readout:
         self._viewer = ref(viewer)
         self.on = False
         changed = editing_of(viewer).events.changed
-        for event in (viewer.cursor.events.position, viewer.dims.events.point, changed):
+        # the title changes with the patient in front
+        gone, front = viewer.layers.events.removed, viewer.events.title
+        for event in (viewer.cursor.events.position, viewer.dims.events.point, changed, gone, front):
             event.connect(self.update)
 
     @classmethod
