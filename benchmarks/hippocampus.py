@@ -28,9 +28,10 @@ from napari_medseq.training import splits
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data")) / "hippocampus"
 CLASSES = {1: "anterior", 2: "posterior"}
+# 1.4 million parameters, whole volumes
 RIVAL = dynunet.Rival(
     3, (40, 56, 40), kernels=(3, 3, 3, 3), strides=(1, 2, 2, 2), filters=(16, 32, 64, 128), whole=True
-)  # 1.4 million parameters, whole volumes
+)
 
 
 def patients() -> tuple[list[str], list[str]]:

@@ -66,9 +66,8 @@ class Product:
     keep_largest: bool = False
     own_slices: bool = False
     trimmed: bool = True
-    learned: int | None = (
-        None  # rows and columns about the middle that gave the units in training, where an answer looks at all
-    )
+    # rows and columns about the middle that gave the units in training, where an answer looks at all
+    learned: int | None = None
 
 
 FLAT, CUBE = (1, 2, 2), (2, 2, 2)

@@ -170,9 +170,8 @@ def test_next_to_check_goes_to_the_slice_that_is_named(
     empty = some(widget._next)
     verbs.go_to_slice(viewer, some(widget.answer), empty)
     click(qtbot, widget.empty_button)
-    again = verbs.lesson_job(
-        viewer, some(widget.image.layer), some(widget.labels.layer)
-    )  # as of a dock that is opened anew
+    # as of a dock that is opened anew
+    again = verbs.lesson_job(viewer, some(widget.image.layer), some(widget.labels.layer))
     assert {named, empty} <= set(again.done)
 
 

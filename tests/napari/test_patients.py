@@ -61,9 +61,8 @@ def test_a_folder_of_patients_is_listed_and_what_is_ticked_of_each_is_loaded(
     study.load()
     wait(lambda: not study.work.busy and len(viewer.layers) == 10)
     assert verbs.patient_in_front(viewer) == "sub-a"
-    assert (
-        facts_of(viewer.layers.selection.active)["study"] == "sub-a"
-    )  # what came last is hidden, and none to paint in
+    # what came last is hidden, and none to paint in
+    assert facts_of(viewer.layers.selection.active)["study"] == "sub-a"
     assert progression.study.study == "sub-a"
     assert (compare.chosen, compare.later.currentData()) == ([0, 1, 2], 2)  # though they came one by one
     progression.by_labels.setChecked(True)

@@ -134,9 +134,8 @@ class CompareWidget(QWidget):  # type: ignore[misc]
 
     def _list(self, titles: dict[int, str]) -> None:
         front = verbs.patient_in_front(self.viewer)
-        rows = (
-            range(self.visits.count()) if front == self._patient else ()
-        )  # another patient's ticks are none of this one's
+        # another patient's ticks are none of this one's
+        rows = range(self.visits.count()) if front == self._patient else ()
         ticked, known = set(self.chosen), [self.visits.item(k).data(Qt.UserRole) for k in rows]
         if front != self._patient:
             self.note.clear()  # what changed in another patient

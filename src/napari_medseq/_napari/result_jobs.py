@@ -105,10 +105,11 @@ class ResultJobs(QWidget):  # type: ignore[misc]
 
         def start() -> None:
             now = verbs.result_of(viewer, study)
+            # corrections made meanwhile are not in the files
             series, progression = (
                 dicom_series(now),
                 copy(now.progression),
-            )  # corrections made meanwhile are not in the files
+            )
 
             def job(progress: Progress, cancelled: Cancelled) -> list[Path]:
                 return progression.export_dicom(folder, references=series, progress=progress, cancelled=cancelled)

@@ -238,9 +238,8 @@ class StudyWidget(QWidget):  # type: ignore[misc]
                         _what(seq),
                     )
                     item.setData(0, _ROLE, ("listed", number, k, kind, j))
-                    item.setCheckState(
-                        0, Qt.Unchecked if number else Qt.Checked
-                    )  # one patient, until more are asked for
+                    # one patient, until more are asked for
+                    item.setCheckState(0, Qt.Unchecked if number else Qt.Checked)
                     item.setToolTip(0, "\n".join(seq.warnings) or seq.name)
 
     def _show(self, name: str, layers: list[Layer]) -> None:

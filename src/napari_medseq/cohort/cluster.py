@@ -142,9 +142,8 @@ def connected(address: str, timeout_s: float = 20.0) -> Iterator[Client]:
         raise SettingsError(
             f"There is no Dask scheduler at {address!r} ({error}); start one with `dask scheduler`."
         ) from None
-    log = logging.getLogger(
-        "distributed.client"
-    )  # of a lost scheduler it prints a traceback; `on_scheduler` says it in a sentence
+    # of a lost scheduler it prints a traceback; `on_scheduler` says it in a sentence
+    log = logging.getLogger("distributed.client")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:

@@ -249,9 +249,8 @@ def _fitted(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter(
-            "ignore", FitFailedWarning
-        )  # parameters that a small inner fold does not allow are not chosen
+        # parameters that a small inner fold does not allow are not chosen
+        warnings.simplefilter("ignore", FitFailedWarning)
         if name == "svm":
             pipeline.set_params(cv=_calibration_folds(y, groups, s.seed))
         if 2 <= s.inner_folds <= np.unique(groups).size:

@@ -119,9 +119,8 @@ class Evaluation:
         own, yours = (e.table.set_index(keys)[measure] for e in (self, other))
         if set(own.index) != set(yours.index):
             raise MedseqError("The two evaluations are of different cases or classes; evaluate both on the same.")
-        undefined = (
-            own.isna() | yours.reindex(own.index).isna()
-        )  # such as the precision of a method that predicted nothing
+        # such as the precision of a method that predicted nothing
+        undefined = own.isna() | yours.reindex(own.index).isna()
         own, yours = own.mask(undefined), yours.reindex(own.index).mask(undefined)
         # one score per case, because frames and classes of one patient are not independent
         a, b = (s.groupby(level="case", sort=True).mean() for s in (own, yours))

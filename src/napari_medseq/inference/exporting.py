@@ -95,9 +95,8 @@ def export(
     if target.suffix == ".onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
         raise SettingsError("ONNX needs two more packages: pip install onnx onnxscript, then try again.")
     example = torch.zeros(1, steps, network.input_channels, *size)
-    own = (
-        _plain(network) if isinstance(network, SlabUNet) else copy.deepcopy(network).cpu()
-    )  # the model stays where it is
+    # the model stays where it is
+    own = _plain(network) if isinstance(network, SlabUNet) else copy.deepcopy(network).cpu()
     whole = _Tensors(own).eval()
     try:
         with tempfile.TemporaryDirectory(dir=target.resolve().parent) as folder:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from napari_medseq.errors import MedseqError
 
 _STRIDE = 3  # every third pixel of each slice: percentiles to well under 1 % at a ninth of the memory
-_MOST = (
-    4_000_000  # samples held; of longer sequences every second is dropped, again and again, so that memory stays flat
-)
+#: samples held; of longer sequences every second is dropped, again and again, so that memory stays flat
+_MOST = 4_000_000
 _CLIP = (-6.0, 12.0)
 
 

@@ -17,9 +17,8 @@ _LEAST = 3  # least number of painted slices
 #: largest ratio of the widest gap to the narrowest; with four slices or more one step of rounding is allowed in any case
 _EVEN = 1.5
 _STEPS = 1.5  # least mean number of steps from painted slice to painted slice: neighbouring slices are corrections
-_MANY = (
-    5  # painted slices from which on it suffices that not all are neighbours, as in an object of six or seven slices
-)
+#: painted slices from which on it suffices that not all are neighbours, as in an object of six or seven slices
+_MANY = 5
 _COVERED = 1.5  # least distance of the outermost painted slices, in radii of the object
 _OVER = 8.0  # fall of the logits from which on hardly any network is sure enough to contradict
 #: where the object begins to end, in gaps, and by how much its logits fall per gap from there on; chosen on 76 objects of 26

@@ -126,9 +126,8 @@ def _one(
     images: Sequence[ImageSequence], info: ModelInfo, patterns: Sequence[str], where: str, force: bool, given: bool
 ) -> ImageSequence:
     """The one image whose name matches `patterns` and that fits the model; without such a name, the only one that fits."""
-    reasons = [
-        (i, None if force and i.kind == "image" else why_unsuitable(info, i)) for i in images
-    ]  # names may repeat
+    # names may repeat
+    reasons = [(i, None if force and i.kind == "image" else why_unsuitable(info, i)) for i in images]
     named = [i for i in images if matches(i, patterns)]
     fitting = [i for i, reason in reasons if reason is None and matches(i, patterns)]
     if len(fitting) == 1:

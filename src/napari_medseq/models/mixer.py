@@ -128,9 +128,8 @@ class SequenceMixer(nn.Module):
             state = self.ahead_cell(source[:, j:].flatten(0, 1), flat_state).unflatten(0, (batch, reach))
             if present is not None:
                 is_present = present[:, j:].reshape(batch, reach, *[1] * (state.ndim - 2))
-                state = torch.where(
-                    is_present, state, torch.zeros_like(state)
-                )  # not a product: what is missing may be NaN
+                # not a product: what is missing may be NaN
+                state = torch.where(is_present, state, torch.zeros_like(state))
         assert state is not None
         return self.ahead_cell.seen(state.flatten(0, 1))
 

@@ -136,9 +136,8 @@ def values_in(lesion: Lesion, image: ImageSequence) -> NDArray[np.float64]:
     from scipy import ndimage
 
     inside = ((at >= -0.5) & (at <= np.array(volume.shape) - 0.5)).all(axis=1)
-    place = np.clip(
-        at[inside] - low, 0, np.array(crop.shape) - 1
-    )  # the outer half of a voxel at the edge has its value
+    # the outer half of a voxel at the edge has its value
+    place = np.clip(at[inside] - low, 0, np.array(crop.shape) - 1)
     values = np.full(len(at), np.nan)
     values[inside] = ndimage.map_coordinates(crop, place.T, order=1, mode="nearest")
     return values

@@ -225,9 +225,8 @@ class _Task:
             conditional = np.where(joint > 0, np.log(joint / b), 0.0).ravel()
         information = float((joint * ratio).sum())
         by_value = (slope * conditional[cell]).sum(axis=1) * inside / n
-        by_voxel = np.zeros(
-            (len(points), 3)
-        )  # (x, y, z): the gradient of the interpolated image itself, not of its voxels
+        # (x, y, z): the gradient of the interpolated image itself, not of its voxels
+        by_voxel = np.zeros((len(points), 3))
         for axis in range(3):
             if self.moving.shape[axis] > 1:
                 ahead = np.zeros((3, 1))

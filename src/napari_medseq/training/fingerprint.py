@@ -32,10 +32,11 @@ _BEYOND, _ONE_SIDE = 0.05, 0.9  # share of a class's voxels beyond the middle; m
 _MANY_VALUES = 1 << 16  # values up to this are counted in a table, larger ones by sorting
 _FEW = 5  # fewer cases do not represent all others
 _OBJECTS = 8  # from this many numbers in a case on they are objects rather than classes
+# a CT holds air; other scans hold no such values, but a mark where there is nothing (-3.4e38)
 _HU_AIR, _HU_LEAST = (
     -500.0,
     -32768.0,
-)  # a CT holds air; other scans hold no such values, but a mark where there is nothing (-3.4e38)
+)
 
 
 class ChannelFacts(Settings):

@@ -97,11 +97,12 @@ def train_registration(
         if rng.random() < settings.synthetic:
             crop = _crop(randomly_deformed(one.flip(axes), settings.bend_voxels, rng), rng)
             fixed, moving, truth = (t.to(device) for t in crop)
+            # what crosses the edge is not seen
             inner = [
                 slice(None),
                 slice(None),
                 *(slice(3, n - 3) for n in fixed.shape[2:]),
-            ]  # what crosses the edge is not seen
+            ]
             body = torch.zeros_like(fixed)
             body[tuple(inner)] = (functional.avg_pool3d(fixed, 5, 1, 2) > 0.05).float()[tuple(inner)]
             losses = [

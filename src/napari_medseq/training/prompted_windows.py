@@ -142,9 +142,8 @@ def _turned(
     box = structure.box[plane]
     span = (box[:, 1] - box[:, 0]) * pixel
     across = float(rng.uniform(0.25, 0.72)) * side
-    unit = float(
-        max(span.max() / across, pixel.min() / 4)
-    )  # mm per window pixel; at most four times as fine as the image
+    # mm per window pixel; at most four times as fine as the image
+    unit = float(max(span.max() / across, pixel.min() / 4))
     angle = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.3 else float(rng.normal(0, 0.2))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     stretch = np.diag(np.exp(rng.normal(0, 0.12, 2)) * rng.choice([-1.0, 1.0], 2))

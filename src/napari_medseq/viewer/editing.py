@@ -132,9 +132,8 @@ class Editing:
         if fresh is None:
             return
         if event.value is None:
-            self._announced = (
-                2  # napari announces a new layer twice if another was active; only at the second time may it be changed
-            )
+            # napari announces a new layer twice if another was active; only at the second time may it be changed
+            self._announced = 2
         elif event.value is not fresh:
             self._fresh = None
         else:

@@ -130,9 +130,8 @@ def taken_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Seque
     by_hand = editing.marks(labels).painted
     for step in corrected:
         where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
-        to_take = painted[where] | (
-            (data[where] == 0) & ~by_hand[where]
-        )  # a voxel that was erased by hand is not a gap
+        # a voxel that was erased by hand is not a gap
+        to_take = painted[where] | ((data[where] == 0) & ~by_hand[where])
         data[where] = np.where(to_take, values[where], data[where])
         flags[where] |= PAINTED
         answer_flags[where] = 0

@@ -69,9 +69,8 @@ def place_in_view(viewer: ViewerModel, layer: Layer) -> dict[str, int]:
     sizes = {name: size for name, size in _layers.from_layer(layer).sizes.items() if name != "c"}
     for k, (name, size) in enumerate(sizes.items()):
         axis, flipped = _layers.layer_axis(layer, name)
-        index = round(
-            float(at[layer.ndim - len(sizes) + k if axis is None else axis])
-        )  # a layer that another plugin made may not name its axes
+        # a layer that another plugin made may not name its axes
+        index = round(float(at[layer.ndim - len(sizes) + k if axis is None else axis]))
         place[name] = size - 1 - index if flipped else index
     return place
 

@@ -114,9 +114,8 @@ def corrected_again(progression: Progression, before: Followed | None, *, exclus
     if before is None:
         return []
     count = len(before.progression.corrections)
-    missed = progression.reapply_corrections(
-        before.progression, exclusions=exclusions
-    )  # its provenance is taken over, too
+    # its provenance is taken over, too
+    missed = progression.reapply_corrections(before.progression, exclusions=exclusions)
     kept_count = count - len(missed)
     notes = (
         [

@@ -103,9 +103,8 @@ def test_more_memory_than_allowed_fails_the_patient(tiny_bundle: Path, tmp_path:
     from napari_medseq.cohort.helper import Helper
 
     (tmp_path / "study" / "ses-01").mkdir(parents=True)
-    write_sparse(
-        tmp_path / "study" / "ses-01" / "x_T1post.nii", (16384, 16384, 1, 1)
-    )  # 0.5 GB, whose slice is 1 GB as float32
+    # 0.5 GB, whose slice is 1 GB as float32
+    write_sparse(tmp_path / "study" / "ses-01" / "x_T1post.nii", (16384, 16384, 1, 1))
     helper = Helper(threads=1, memory_limit_gb=0.1)
     try:
         row = helper.do(job(tmp_path / "study", tiny_bundle, tmp_path / "a"), 120)

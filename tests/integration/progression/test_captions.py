@@ -75,9 +75,8 @@ def test_the_command_takes_the_bundle(progression: ms.Progression, bundle: Path,
     progression.save(tmp_path / "result")
     assert cli.main(["report", str(tmp_path / "result"), "--captioner", str(bundle)]) == 0
     text = (tmp_path / "result" / "report.html").read_text(encoding="utf-8")
-    assert (
-        "there is no image of" in text.partition("<h2>Written by a model</h2>")[2]
-    )  # a saved result names its images elsewhere
+    # a saved result names its images elsewhere
+    assert "there is no image of" in text.partition("<h2>Written by a model</h2>")[2]
 
 
 def test_what_is_no_captioner_is_refused(progression: ms.Progression, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -112,9 +112,8 @@ def test_training_without_labels_finds_the_shift_and_its_bundle_registers(tmp_pa
     folder = write_registration(network, tmp_path / "mine", settings=settings, name="mine")
     loaded, grid = network_of(folder)
     assert grid == GRID
-    torch.testing.assert_close(
-        loaded.step.weight, network.step.weight, atol=1e-3, rtol=1e-3
-    )  # stored in half precision
+    # stored in half precision
+    torch.testing.assert_close(loaded.step.weight, network.step.weight, atol=1e-3, rtol=1e-3)
     fixed, moving = (on_grid(s.volume_zyx().astype(np.float32), s.affine, s.affine, GRID) for s in pairs[0])
     field = loaded(fixed, moving)[-1]
     assert dissimilarity(fixed, warp(moving, field)) < 0.7 * dissimilarity(fixed, moving)

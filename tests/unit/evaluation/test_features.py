@@ -36,11 +36,12 @@ def test_a_flat_slice_has_no_contrast_and_a_chequered_one_has_nothing_else() -> 
         stack(np.array([np.zeros((32, 32)), board, np.ones((32, 32))])),
         settings=FeatureSettings(parts=("cooccurrence", "intensity"), range=(0, 1), levels=2, distances=(1,)),
     )
+    # diagonal neighbours are alike
     assert list(table["co-occurrence contrast 1px"]) == [
         0,
         pytest.approx(0.5, abs=0.01),
         0,
-    ]  # diagonal neighbours are alike
+    ]
     assert list(table["co-occurrence homogeneity 1px"][[0, 2]]) == [1, 1]
     assert table["intensity entropy"][1] == pytest.approx(1.0)
     assert table["histogram 0"][1] == pytest.approx(0.5)

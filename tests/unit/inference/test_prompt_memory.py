@@ -19,9 +19,8 @@ from tests.unit.models.prompted import prompted_model
 
 SIDE = 40  # of the window, and of an object's part of the image
 FEATURES = 4 * 8 / 16  # bytes of the coarsest level, per pixel of the window, which is what is kept of the features
-APART = (
-    1 + 2 * (16 / SIDE) ** 2 * 1.5
-)  # bytes of labels and probabilities per pixel of the image: objects fill (16 / 40)² of it
+# bytes of labels and probabilities per pixel of the image: objects fill (16 / 40)² of it
+APART = 1 + 2 * (16 / SIDE) ** 2 * 1.5
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,10 @@ def test_a_kernel_is_that_of_scikit_image(
     frequency: float, angle: float, sigma: float, gamma: float, phase: float
 ) -> None:
     ours = gabor_kernel(frequency, angle, spacing=(1, 1), sigma=sigma, gamma=gamma, phase=phase, zero_mean=False)
+    # it cuts oblique filters up to √2 sooner than its number of standard deviations
     theirs = filters.gabor_kernel(
         frequency, np.deg2rad(angle), sigma_x=sigma, sigma_y=sigma / gamma, offset=np.deg2rad(phase), n_stds=5
-    )  # it cuts oblique filters up to √2 sooner than its number of standard deviations
+    )
     assert np.allclose(ours, _middle(theirs, ours.shape), rtol=1e-9, atol=1e-12)
 
 

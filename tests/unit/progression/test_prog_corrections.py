@@ -90,9 +90,8 @@ def test_a_lesion_that_merged_into_an_excluded_one_goes_on() -> None:
     assert events(p) == {(0, 2): ("baseline", ""), (1, 2): ("stable", "2"), (2, 2): ("stable", "2")}
     own, bridge = 6 * 6 * 6 / 1000, 3 * 3 * 4 / 1000
     assert p.summary["volume_ml"].tolist() == pytest.approx([own, own + bridge / 2, own + bridge / 2])
-    assert np.array_equal(
-        np.unique(np.nonzero(some(p.labels[1]).data == 2)[2]), np.arange(12, 20)
-    )  # the bridge is 10 to 13
+    # the bridge is 10 to 13
+    assert np.array_equal(np.unique(np.nonzero(some(p.labels[1]).data == 2)[2]), np.arange(12, 20))
     # the same in a new result of the same masks, again and again
     again = ms.track([mask(A, B), both, both])
     assert again.reapply_corrections(p) == []

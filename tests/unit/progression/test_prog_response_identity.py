@@ -111,9 +111,8 @@ def test_rano_measures_in_two_slices_of_which_thick_ones_ask_for_more() -> None:
     flat, deep = drawn((3, 4, 20, 40, 10, 30), shape=(8, 60, 60)), drawn((3, 6, 20, 30, 10, 20), shape=(8, 60, 60))
     assert assess(tracked(flat, flat, spacing=(1, 1, 4)), "rano-2.0").targets == ()
     assert assess(tracked(deep, deep, spacing=(1, 1, 4)), "rano-2.0").targets == (1,)
-    assert (
-        assess(tracked(deep, deep, spacing=(1, 1, 8)), "rano-2.0").targets == ()
-    )  # 14 mm, where slices of 8 mm ask for 16
+    # 14 mm, where slices of 8 mm ask for 16
+    assert assess(tracked(deep, deep, spacing=(1, 1, 8)), "rano-2.0").targets == ()
     assert assess(tracked(flat[3:4], flat[3:4]), "rano-2.0").targets == (1,)  # an image of one slice
 
 

@@ -98,9 +98,8 @@ def test_a_registration_of_the_visit_to_the_first_brings_it_there() -> None:
     moved = mask(A, B).replace(affine=affine_from((1, 1, 1), (100.0, 0, 0)))
     there = np.eye(4)
     there[0, 3] = 100
-    found = Transform(
-        "rigid", geometry.as_affine(there)
-    )  # as register(moving=visit, fixed=first) gives it: first → visit
+    # as register(moving=visit, fixed=first) gives it: first → visit
+    found = Transform("rigid", geometry.as_affine(there))
     p = ms.track([mask(A, B), moved], transforms=[None, found])
     assert set(events(p).values()) == {("baseline", ""), ("stable", "1"), ("stable", "2")}
     assert p.to_common(1)[0, 3] == -100

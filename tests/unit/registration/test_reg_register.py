@@ -208,9 +208,8 @@ def test_2d_images_turn_in_their_own_plane() -> None:
 
 
 def test_an_image_registered_to_its_copy_is_not_moved(fixed: ImageSequence) -> None:
-    copied = register(
-        fixed.replace(data=fixed.data * 2 + 1), fixed
-    )  # interpolation would make it worse, and it would be refused
+    # interpolation would make it worse, and it would be refused
+    copied = register(fixed.replace(data=fixed.data * 2 + 1), fixed)
     assert np.allclose(some(copied.matrix), np.eye(4), atol=1e-9)
     assert copied.quality.trustworthy
 

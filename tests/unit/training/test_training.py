@@ -87,9 +87,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(study: Path, tmp_path: P
         ms.train(interrupted, progress=lambda d, *_: done.append(d), cancelled=lambda: len(done) >= 3)
     assert not (tmp_path / "m").exists()
     assert len(pd.read_csv(tmp_path / "m.run" / "curve.csv")) == 3
-    (tmp_path / ".m-abcdefgh" / "bundle").mkdir(
-        parents=True
-    )  # as of a process that was killed while it wrote the model
+    # as of a process that was killed while it wrote the model
+    (tmp_path / ".m-abcdefgh" / "bundle").mkdir(parents=True)
     resumed = ms.train(interrupted)
     assert not (tmp_path / ".m-abcdefgh").exists()
     assert same(weights(whole.folder), weights(resumed.folder))

@@ -73,9 +73,8 @@ def _by_owner(files: list[FileHeader]) -> list[tuple[list[FileHeader], str]]:
     used = []
     for keyword in _OWNERS:
         values = {_stored(file, keyword) for file in files} - {b""}
-        of_each_file = (
-            2 < len(values) == len(files) and keyword != "StudyDate"
-        )  # some de-identifiers leave UIDs like that
+        # some de-identifiers leave UIDs like that
+        of_each_file = 2 < len(values) == len(files) and keyword != "StudyDate"
         if len(values) > 1 and not of_each_file:
             used.append(keyword)
     if not used:

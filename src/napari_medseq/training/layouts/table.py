@@ -109,9 +109,8 @@ def _is_path(table: Path, cell: str) -> bool:
     """Whether a cell is the path of a file, which need not exist; numbers and words such as an age or a sex are not."""
     if is_missing(cell):
         return False
-    named = ("/" in cell or "\\" in cell or Path(cell).suffix[1:2].isalpha()) and any(
-        k.isalpha() for k in cell
-    )  # no date
+    # no date
+    named = ("/" in cell or "\\" in cell or Path(cell).suffix[1:2].isalpha()) and any(k.isalpha() for k in cell)
     return named or path_in(table, cell).exists()
 
 
