@@ -81,7 +81,6 @@ from .lessons import painted_slices as painted_slices
 from .lessons import settled_slices as settled_slices
 from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
-from .lessons import with_finished as with_finished
 from .lessons import with_painted as with_painted
 from .limits import BrushLimit as BrushLimit
 from .limits import limit_brush as limit_brush
@@ -116,7 +115,6 @@ from .parts import part_of as part_of
 from .parts import region_of_shapes as region_of_shapes
 from .parts import shown_slice as shown_slice
 from .placement import step_through as step_through
-from .placement import step_through_slices as step_through_slices
 from .placement import sync_slice_views as sync_slice_views
 from .placement import use_world_placement as use_world_placement
 from .preprocessing import Preprocessing as Preprocessing
@@ -159,7 +157,6 @@ from .results import show_derived as show_derived
 from .results import show_explanation as show_explanation
 from .results import show_locations as show_locations
 from .results import show_segmentation as show_segmentation
-from .results import study_for as study_for
 from .saved import ResultContent as ResultContent
 from .saved import finish_result as finish_result
 from .saved import is_result as is_result
@@ -388,10 +385,8 @@ __all__ = [
     "shows_values",
     "side_by_side",
     "step_through",
-    "step_through_slices",
     "step_titles",
     "steps_for_labels",
-    "study_for",
     "study_of",
     "sync_slice_views",
     "take_autosave",
@@ -413,7 +408,6 @@ __all__ = [
     "visits_open",
     "why_not_together",
     "window_presets",
-    "with_finished",
     "with_painted",
     "world_affine",
     "write_autosave",
