@@ -255,9 +255,11 @@ def _check(args: argparse.Namespace) -> int:
     patients = len({row["patient"] for row in checked.rows})
     facts = {"layout": checked.layout.kind, "patients": patients, "cases": checked.rows, "doubts": checked.doubts}
     text = [common.table(checked.rows), "", f"{checked.layout.kind}: {len(checked.rows)} cases of {patients} patients"]
+    there = {row["case"] for row in checked.rows}
     for name in checked.layout.answers:
-        own = [row["patient"] for row in checked.rows if row["class"] == name]
-        text.append(f"class {name}: {len(own)} cases of {len(set(own))} patients")
+        own = [(e, n) for e in checked.layout.entries if e.case in there and (n := e.learned.count(name))]
+        what = f"{own[0][0].numbered}s" if own and own[0][0].steps else "cases"
+        text.append(f"class {name}: {sum(n for _, n in own)} {what} of {len({e.patient for e, _ in own})} patients")
     text += [f"doubt: {d}" for d in checked.doubts] or ["no doubts"]
     common.answer(args, facts, "\n".join(text))
     return 0

@@ -28,9 +28,9 @@ from napari_medseq.training.exams import Survey, exam_cases, survey
 from napari_medseq.training.layouts import Layout
 from napari_medseq.training.loop import fit
 from napari_medseq.training.loop_settings import LoopSettings
-from napari_medseq.training.losses import classification_loss
+from napari_medseq.training.losses import classification_loss, loss_of_steps
 from napari_medseq.training.samples import Windows
-from napari_medseq.training.unlearned import loss_of_shares, warn_if_unlearned
+from napari_medseq.training.unlearned import loss_of_shares, unlearned_of_steps, warn_if_unlearned
 
 _MEASURING, _READING = 0.1, 0.4  # shares of the time after which no further exam is measured, or read
 _ENOUGH_PATIENTS = 5  # patients of each class from which on some are held out for validation
@@ -154,17 +154,20 @@ def _named(layout: Layout, names: Mapping[int, str]) -> Layout:
     """
     if names:
         called = {str(k): name for k, name in names.items()} | {name: name for name in names.values()}
-        unknown = sorted({e.answer for e in layout.entries} - set(called))
+        unknown = sorted({a for e in layout.entries for a in e.learned} - set(called))
         if unknown:
             raise SettingsError(f"The table's class {unknown[0]!r} is none of classes= ({dict(names)}).")
-        entries = tuple(replace(e, answer=called[e.answer]) for e in layout.entries)
+        entries = tuple(
+            replace(e, answer=called.get(e.answer, ""), steps={k: called[a] for k, a in e.steps.items()})
+            for e in layout.entries
+        )
         layout = replace(layout, entries=entries, answers=tuple(names[k] for k in sorted(names)))
-    present = {e.answer for e in layout.entries}
+    present = {a for e in layout.entries for a in e.learned}
     answers = tuple(a for a in layout.answers if a in present)
     if len(answers) < 2:
         raise SettingsError(
-            f"Every exam to learn from is {' or '.join(answers)}: there is nothing to tell apart. Add exams of another class, or look at "
-            "hold_out and split."
+            f"Every {layout.entries[0].numbered or 'exam'} to learn from is {' or '.join(answers)}: there is nothing to tell apart. Add "
+            "some of another class, or look at hold_out and split."
         )
     return replace(layout, answers=answers)
 
@@ -183,7 +186,7 @@ def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> ClassPlan
     elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
         plan = ClassPlan.read(run / "plan.yaml")
     else:
-        exams = {a: sum(e.answer == a for e in layout.entries) for a in layout.answers}
+        exams = {a: sum(a in e.learned for e in layout.entries) for a in layout.answers}
         seconds = 60 * c.minutes / max(1, c.folds)
         plan = make_class_plan(
             found.shapes, exams, channels=found.channels, along=found.along, seconds=seconds, cores=cores
@@ -307,6 +310,11 @@ def _learn(
         seed=c.seed,
     )
     of_class = torch.stack([x.target for x in learned if x.target is not None])
+    counts, loss = of_class.sum(0), classification_loss
+    of_steps = [x.of_steps for x in learned if x.of_steps is not None]
+    if of_steps:
+        counts = torch.cat(of_steps).nansum(0)
+        loss = loss_of_steps(counts.sum() / (len(counts) * counts))
     windows = Windows(
         learned,
         loop,
@@ -319,21 +327,25 @@ def _learn(
     weights = fit(
         network,
         windows,
-        classification_loss,
+        loss,
         loop,
         c.run_folder,
         device=str(device),
         progress=progress,
         cancelled=cancelled,
     )
+    without_images = loss_of_shares(of_class, windows.weights, network.target)
+    if of_steps:
+        without_images = unlearned_of_steps(of_class, windows.weights)
     warn_if_unlearned(
         pd.read_csv(c.run_folder / "curve.csv")["loss"].tolist(),
-        loss_of_shares(of_class, windows.weights, network.target),
+        without_images,
         "give more minutes, crop the images to what shows them, or learn outlines first and classify what these measure",
     )
     return class_bundle.Learned(
         plan=plan,
         weights={name: value.cpu() for name, value in weights.items()},
         patients=tuple(sorted({x.patient for x in learned})),
-        exams={name: int(n) for name, n in zip(plan.classes, of_class.sum(0).tolist(), strict=True)},
+        exams={name: int(n) for name, n in zip(plan.classes, counts.tolist(), strict=True)},
+        numbered="frame" if of_steps and plan.along == "t" else "slice" if of_steps else "",
     )

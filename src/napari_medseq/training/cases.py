@@ -36,6 +36,8 @@ class Case:
         Where (mm) or when (s, days) each step is, from the first; None where unknown.
     table : Tensor, shape (value,), float32, or None
         Values from a table, NaN where missing.
+    of_steps : Tensor, shape (step, class), float32, or None
+        Answers for each step, 0 or 1, NaN where unknown; `target` is their mean then.
     """
 
     patient: str
@@ -45,6 +47,7 @@ class Case:
     target: Tensor | None = None
     times: Tensor | None = None
     table: Tensor | None = None
+    of_steps: Tensor | None = None
 
 
 def make_case(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from napari_medseq.errors import MedseqError, heard, unheard
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
 from napari_medseq.training.decoded import Decoded, lies_on
+from napari_medseq.training.exams import check_steps
 from napari_medseq.training.fingerprint import are_numbers, label_counts
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.layouts.entries import some
@@ -121,7 +122,10 @@ class _Survey:
             "channels": ", ".join(images),
         }
         if truth is None:
-            row["class"] = entry.answer
+            counts = Counter(entry.learned)
+            row["class"] = ", ".join(f"{n} {a}" for a, n in counts.items()) if entry.steps else entry.answer
+            if entry.steps:
+                own_doubts += _doubts_of_steps(entry, first)
             if first.is_dynamic:
                 self._dynamic.append(entry.case)
         else:
@@ -195,6 +199,15 @@ def _same_voxels(entries: Sequence[Entry]) -> str:
     answers = dict.fromkeys(e.answer for e in entries if e.answer)
     contradict = f", but are of the classes {', '.join(answers)}" if len(answers) > 1 else ""
     return f"{', '.join(e.case for e in entries)} hold the same voxels{contradict}"
+
+
+def _doubts_of_steps(entry: Entry, image: ImageSequence) -> list[str]:
+    """That a table tells the class of steps that an image has not."""
+    try:
+        check_steps(entry, image)
+    except MedseqError as error:
+        return [f"{error}, so it is left out"]
+    return []
 
 
 def _doubts_of_labels(layout: Layout, truth: NDArray[np.generic], values: list[int]) -> list[str]:

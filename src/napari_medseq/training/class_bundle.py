@@ -27,8 +27,10 @@ class Learned:
     weights : mapping of str to Tensor
     patients : tuple of str
         The patients that it learned from.
+    numbered : str
+        "slice" or "frame", where the class of each was learned, else "".
     exams : dict of str to int
-        Class → exams of it that it learned from.
+        Class → exams, or slices or frames, of it that it learned from.
     judged : DataFrame
         A row for each exam that judged it, see `class_judging`; empty before.
     scores : mapping of str to Interval
@@ -39,12 +41,13 @@ class Learned:
     weights: Mapping[str, Tensor]
     patients: tuple[str, ...]
     exams: Mapping[str, int]
+    numbered: str = ""
     judged: pd.DataFrame = field(default_factory=pd.DataFrame)
     scores: Mapping[str, Interval] = field(default_factory=dict)
 
 
 def scores_of(judged: pd.DataFrame, classes: Sequence[str]) -> dict[str, Interval]:
-    """`class_scores` of a table of judged exams; empty without any."""
+    """`class_scores` of a table of judged exams, or of their steps; empty without any."""
     if judged.empty:
         return {}
     return class_scores(
@@ -94,7 +97,8 @@ def write(c: AutoConfig, layout: Layout, learned: Learned, modality: str | None)
 
 
 def _card(name: str, c: AutoConfig, learned: Learned) -> str:
-    counts = ", ".join(f"{n} of {k}" for k, n in learned.exams.items())
+    what = f"{learned.numbered}s: " if learned.numbered else ""
+    counts = what + ", ".join(f"{n} of {k}" for k, n in learned.exams.items())
     lines = [
         f"# {name}",
         "",
@@ -106,6 +110,12 @@ def _card(name: str, c: AutoConfig, learned: Learned) -> str:
         "",
         "Each class was seen as often as the others, so probabilities are those where all classes are equally common.",
     ]
+    if learned.numbered:
+        lines += [
+            "",
+            f"It was taught the class of each {learned.numbered} (per_step). Its probabilities of an exam are the shares of its "
+            f"{learned.numbered}s that are of each class.",
+        ]
     if learned.scores:
         who = learned.judged["patient"].nunique()
         lines += ["", f"Of {who} patients that training did not see:", ""]

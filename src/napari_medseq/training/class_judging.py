@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +27,9 @@ def as_used(c: AutoConfig, learned: class_bundle.Learned, modality: str | None) 
 
 
 def judged(model: Model, decoded: Decoded, cases: Sequence[Case], cancelled: Cancelled | None = None) -> pd.DataFrame:
-    """A row for each exam that was not learned from; one that can no longer be read is left out with a warning.
+    """A row for each exam that was not learned from, or for each of its steps whose class is known.
+
+    One that can no longer be read is left out with a warning.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def judged(model: Model, decoded: Decoded, cases: Sequence[Case], cancelled: Can
     """
     names = [model.info.classes[k] for k in sorted(model.info.classes)]
     entries = {e.case: e for e in decoded.entries}
-    rows = []
+    rows: list[dict[str, object]] = []
     for case in cases:
         check(cancelled)
         entry = entries[case.name]
@@ -50,14 +52,17 @@ def judged(model: Model, decoded: Decoded, cases: Sequence[Case], cancelled: Can
             continue
         with unheard():
             images = dict(zip(model.info.channels, given, strict=True))
-            p = classify(images, model, device="cpu", force=True, cancelled=cancelled).probabilities
-        rows.append(
-            {
-                "patient": case.patient,
-                "case": case.name,
-                "class": entry.answer,
-                "answer": max(names, key=lambda name: p[name]),
-                **{f"probability {name}": p[name] for name in names},
-            }
-        )
-    return pd.DataFrame(rows, columns=["patient", "case", "class", "answer", *(f"probability {n}" for n in names)])
+            answer = classify(images, model, device="cpu", force=True, cancelled=cancelled)
+        own = {"patient": case.patient, "case": case.name}
+        if not entry.steps:
+            rows.append(own | _row(entry.answer, answer.probabilities))
+        for number, name in entry.steps.items():
+            of_step = dict(zip(names, answer.per_step[number].tolist(), strict=True))
+            rows.append(own | {entry.numbered: number} | _row(name, of_step))
+    numbered = sorted({entries[c.name].numbered for c in cases if entries[c.name].steps})
+    columns = ["patient", "case", *numbered, "class", "answer", *(f"probability {n}" for n in names)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _row(truth: str, p: Mapping[str, float]) -> dict[str, object]:
+    return {"class": truth, "answer": max(p, key=lambda n: p[n]), **{f"probability {n}": v for n, v in p.items()}}

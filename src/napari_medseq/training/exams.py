@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from napari_medseq.errors import MedseqError, MedseqWarning, unheard
 from napari_medseq.inference.frame import frame
@@ -144,19 +145,63 @@ def exam_cases(
 
 
 def _case(entry: Entry, images: Mapping[str, ImageSequence], plan: ClassPlan, kind: KindMeasuring) -> Case:
-    _, channels = Upright.of_channels(in_channels(images, plan.channels), trimmed=plan.trimmed)
+    turn, channels = Upright.of_channels(in_channels(images, plan.channels), trimmed=plan.trimmed)
     if any(("t" in c.axes) != (plan.along == "t") for c in channels):
         has = "no frames, which the other exams have" if plan.along == "t" else "frames, which the other exams have not"
         raise MedseqError(f"it has {has}")
-    target = torch.zeros(len(plan.classes))
-    target[plan.classes.index(entry.answer)] = 1.0
+    of_steps = _of_steps(entry, turn, plan) if entry.steps else None
+    if of_steps is None:
+        target = torch.zeros(len(plan.classes))
+        target[plan.classes.index(entry.answer)] = 1.0
+    else:
+        target = of_steps.nanmean(0)
     case = make_case(
         entry.patient, channels, None, along=plan.along, pixel_mm=plan.pixel_mm, target=target, least=plan.size
     )
     if case.image.ndim == 5 and case.image.shape[2] > 1 and plan.slices == 1:
         raise MedseqError("its frames are volumes, which those of the other exams are not")
     kind.add(entry.patient, channels[0])
-    return replace(case, name=entry.case)
+    return replace(case, name=entry.case, of_steps=of_steps)
+
+
+def check_steps(entry: Entry, image: ImageSequence) -> str:
+    """The axis of the steps whose classes a table tells.
+
+    Raises
+    ------
+    MedseqError
+        If the image has no such axis, or fewer steps.
+    """
+    axis = "t" if entry.numbered == "frame" else image.slice_axis
+    if (entry.numbered == "slice" and "t" in image.axes) or axis not in image.axes:
+        raise MedseqError(
+            f"the table tells the class of its {entry.numbered}s, but it has {'frames' if 't' in image.axes else 'none'}"
+        )
+    if max(entry.steps) >= image.size(axis):
+        raise MedseqError(
+            f"the table tells the class of {entry.numbered} {max(entry.steps)}, but there are {image.size(axis)}, counted from 0"
+        )
+    return axis
+
+
+def _of_steps(entry: Entry, turn: Upright, plan: ClassPlan) -> Tensor:
+    """The class of each step (step, class), NaN where the table says nothing, of the image as the network sees it.
+
+    Raises
+    ------
+    MedseqError
+        As `check_steps`, or if all of these steps are padding.
+    """
+    axis = turn.axis(check_steps(entry, turn.image))
+    steps = turn.box[axis][1] - turn.box[axis][0] if axis in turn.box else turn.image.size(axis)
+    out = torch.full((steps, len(plan.classes)), torch.nan)
+    for number, answer in entry.steps.items():
+        for at in turn.steps([number], axis) or ():
+            out[at] = 0.0
+            out[at, plan.classes.index(answer)] = 1.0
+    if not out.isfinite().any():
+        raise MedseqError(f"every {entry.numbered} whose class the table tells has one value alone")
+    return out
 
 
 def in_channels(images: Mapping[str, ImageSequence], names: Sequence[str]) -> list[ImageSequence]:

@@ -6,7 +6,7 @@ The region and focal terms are MONAI's; what is added here is the mask of unlabe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -21,6 +21,7 @@ from napari_medseq.models.sequence_classifier import SequenceLogits
 from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.settings import Settings
 
+_TINY = 1e-6  # of a sum of weights, which is 0 where no step is known
 STEP_WEIGHT = 0.5  # weight of the loss of the steps relative to that of the exam, where exams have answers
 
 
@@ -229,6 +230,33 @@ def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         total = total + _one_question(logits, is_positive, y < 0, k)
     mean: Tensor = total / classes
     return mean
+
+
+def loss_of_steps(weights: Tensor) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    """The loss of a `SequenceClassifier` of exclusive classes that learns the class of each step.
+
+    It is the cross-entropy of each step whose class is known, the classes weighted; and at half the weight that of the exam, whose
+    answer is the share of each class among its steps.
+
+    Parameters
+    ----------
+    weights : Tensor, shape (class,)
+
+    Returns
+    -------
+    callable
+        Of a network, images, and classes (batch, step, class), 0 and 1, NaN where unknown; the loss is 0 where none is known.
+    """
+
+    def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        logits, known = network(x), y.isfinite().all(-1, keepdim=True)
+        truth = torch.where(known, y, 0.0).float()
+        weighted = truth * weights.to(truth)
+        of_steps: Tensor = -(weighted * logits.steps.float().log_softmax(-1)).sum() / weighted.sum().clamp_min(_TINY)
+        share = torch.where(known.any(1), truth.sum(1) / known.sum(1).clamp_min(1), math.nan)
+        return of_steps + STEP_WEIGHT * targets.loss(logits.exam, share, "exclusive")
+
+    return loss
 
 
 def _one_question(logits: SequenceLogits, is_positive: Tensor, unknown: Tensor, k: int) -> Tensor:

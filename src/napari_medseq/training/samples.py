@@ -133,7 +133,10 @@ class Windows:
         if self.target == "exam":
             if case.target is None:
                 raise MedseqError(f"{case.name} of {case.patient} has no answer to learn from.")
-            return Batch(x, case.target, extras)
+            if case.of_steps is None:
+                return Batch(x, case.target, extras)
+            inner = slice(n, n + self.steps)
+            return Batch(x, torch.where(cut.real[inner, None], case.of_steps[cut.at[inner]], torch.nan), extras)
         y = labels[n : n + self.steps]
         y[~cut.real[n : n + self.steps]] = -1
         return Batch(x, y, extras)
@@ -162,6 +165,9 @@ class Windows:
         if anywhere:
             # any plane will do, except an unlabelled one
             candidates = looked_at if self.target == "labels" and bool(looked_at.any()) else torch.ones_like(looked_at)
+            if self.target == "exam" and case.of_steps is not None:  # a window shows a step whose class is known
+                known = case.of_steps.isfinite().all(-1)
+                candidates = known.view(-1, *[1] * (looked_at.ndim - 1)).expand_as(looked_at)
         hit = torch.nonzero(candidates)
         middle = hit[int(torch.randint(len(hit), (), generator=g))]
         at, real = self._steps_around(case, int(middle[0]))

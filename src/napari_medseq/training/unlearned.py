@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -36,6 +37,20 @@ def loss_of_shares(answers: Tensor, weights: Tensor, kind: Target) -> float:
     if kind == "multilabel":  # the mean over questions, each with yes and no
         entropy = (torch.special.entr(share) + torch.special.entr(1 - share)).mean()
     return (1 + STEP_WEIGHT) * float(entropy)
+
+
+def unlearned_of_steps(shares: Tensor, weights: Tensor) -> float:
+    """`loss_of_steps` of a network that answers each step with every class alike, and each exam with the mean share of the classes.
+
+    Parameters
+    ----------
+    shares : Tensor, shape (exam, class)
+        Of the steps of each exam.
+    weights : Tensor, shape (exam,)
+        How often each exam is drawn.
+    """
+    mean = (shares * weights[:, None]).sum(0) / weights.sum()
+    return math.log(shares.shape[1]) + STEP_WEIGHT * float(torch.special.entr(mean).sum())
 
 
 def warn_if_unlearned(losses: Sequence[float], reference: float, advice: str) -> None:

@@ -211,3 +211,47 @@ def test_padding_changes_no_answer_and_exams_of_another_kind_are_doubted(tmp_pat
     thin = exam(99, ill=True, steps=20, affine=affine_from((1, 1, 1)))
     with pytest.warns(MedseqWarning, match="saw averages of them"):
         assert ms.classify(thin, result.model).per_step.shape == (20, 2)
+
+
+def numbered_table(folder: Path, patients: int = 6, column: str = "slice") -> Path:
+    """A row for each slice (or frame) of exams in which the later half is bright on one side, but for the last, which nobody looked at."""
+    rows = [f"patient,T1,{column},class"]
+    for k in range(patients):
+        steps = 5 + k % 3
+        ill = np.arange(steps) >= steps // 2
+        parts = [np.asarray(exam(10 * k + i, ill=bool(of), steps=1).data) for i, of in enumerate(ill)]
+        image = exam(0, ill=False).replace(data=np.concatenate(parts))
+        if column == "frame":
+            image = image.replace(axes=("t", "y", "x"), times=np.arange(float(steps)))
+        ms.write(image, folder / f"p{k}.nii.gz")
+        rows += [f"p{k},p{k}.nii.gz,{i},{'ill' if of else 'well'}" for i, of in enumerate(ill[:-1])]
+    (folder / "t.csv").write_text("\n".join(rows) + "\n")
+    return folder / "t.csv"
+
+
+@pytest.mark.parametrize("column", ["slice", "frame"])
+def test_the_class_of_each_slice_or_frame_is_learned_from_a_table(column: str, tmp_path: Path) -> None:
+    data = numbered_table(tmp_path, column=column)
+    quick = {"minutes": 0.04, "clock": "process", "threads": 1, "settings": {"widths": [8, 16], "rate": 5e-3}}
+    result = ms.train({"data": str(data), "out": str(tmp_path / "m"), "judges": ["p4", "p5"], **quick})
+    assert result.table is not None
+    assert result.scores is not None
+    assert result.table[column].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5]  # the last of each has no row
+    assert result.scores["value"].tolist()[0] > 0.6  # more than half of them are well
+    assert f"{column}s: 9 of ill, 10 of well" in result.model.info.card
+    answer = ms.classify(ms.read(tmp_path / "p5.nii.gz")[0], result.model)
+    assert answer.per_step.shape == (7, 2)
+    for row in result.table[result.table["patient"] == "p5"].to_dict("records"):  # judged as it is used
+        assert answer.per_step[row[column]] == pytest.approx([row["probability ill"], row["probability well"]])
+
+
+def test_check_lists_the_classes_of_slices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = numbered_table(tmp_path)
+    with data.open("a") as file:
+        file.write("p9,p0.nii.gz,1,well\np9,p0.nii.gz,7,ill\n")
+    assert main(["check", str(data)]) == 0
+    said = capsys.readouterr().out
+    assert "a table of paths and classes of each slice: 7 cases of 7 patients" in said
+    assert "class ill: 15 slices of 7 patients" in said
+    assert "2 well, 2 ill" in said
+    assert "p9: the table tells the class of slice 7, but there are 5, counted from 0, so it is left out" in said

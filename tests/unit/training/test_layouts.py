@@ -475,3 +475,54 @@ def test_a_pattern_whose_group_takes_no_part_finds_no_patient(tmp_path: Path) ->
     touch(tmp_path, "images/a1.nii.gz", "images/b2.nii.gz", "labels/a1.nii.gz", "labels/b2.nii.gz")
     with pytest.raises(SettingsError, match="fits not 'b2'"):
         find_layout(tmp_path, patient="(a)1|b2")
+
+
+STEPS = "patient,T1,slice,class\na,a.nii.gz,0,ill\na,a.nii.gz,3,well\nb,b.nii.gz,1,\nb,b.nii.gz,2,ill\n"
+
+
+def test_a_table_of_classes_of_slices(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    path = tmp_path / "t.csv"
+    path.write_text(STEPS)
+    layout = find_layout(path)
+    assert layout.kind == "a table of paths and classes of each slice"
+    assert layout.answers == ("ill", "well")
+    assert [(e.patient, dict(e.steps), e.numbered, e.answer) for e in layout.entries] == [
+        ("a", {0: "ill", 3: "well"}, "slice", ""),
+        ("b", {2: "ill"}, "slice", ""),
+    ]
+    path.write_text("patient,T1,slice,class\na,a.nii.gz,7,ill\nb,b.nii.gz,9,well\n")
+    layout = find_layout(path)
+    assert [(e.answer, dict(e.steps)) for e in layout.entries] == [("ill", {}), ("well", {})]
+    assert any("each image has one row" in d for d in layout.doubts)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("a.nii.gz,3", "a.nii.gz,three", "line 3: slice is 'three'"),
+        ("a.nii.gz,3", "a.nii.gz,-1", "line 3: slice is '-1'"),
+        ("a.nii.gz,3", "a.nii.gz,0", "slice 0 of a has two rows"),
+        ("slice,class", "slice,frame", "no column class|has the columns slice and frame|needs the columns"),
+        ("patient,T1,slice", "frame,patient,T1,slice", "slice and frame"),
+    ],
+)
+def test_bad_rows_of_slices_are_named(old: str, new: str, said: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    text = STEPS.replace(old, new)
+    if new.startswith("frame,"):
+        header, *rows = text.splitlines()
+        text = "\n".join([header, *(f"0,{row}" for row in rows)])
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        find_layout(tmp_path / "t.csv")
+
+
+def test_an_exam_whose_slices_are_in_two_splits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").touch()
+    rows = ["patient,T1,slice,class,split", "a,a.nii.gz,0,ill,train", "a,a.nii.gz,1,well,val"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    with pytest.raises(SettingsError, match="rows of a are in the splits"):
+        find_layout(tmp_path / "t.csv")

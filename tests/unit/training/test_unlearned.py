@@ -13,8 +13,8 @@ from napari_medseq.errors import MedseqWarning
 from napari_medseq.models.sequence_classifier import SequenceLogits
 from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.models.targets import Target
-from napari_medseq.training.losses import classification_loss
-from napari_medseq.training.unlearned import loss_of_shares, warn_if_unlearned
+from napari_medseq.training.losses import classification_loss, loss_of_steps
+from napari_medseq.training.unlearned import loss_of_shares, unlearned_of_steps, warn_if_unlearned
 
 
 class Constant(SequenceNetwork):
@@ -58,3 +58,19 @@ def test_a_loss_that_hardly_falls_is_said() -> None:
         warn_if_unlearned([*[1.04] * 20, 0.7, 0.7, 0.7, 0.7, 0.7], reference, "")
         warn_if_unlearned([], reference, "")
         warn_if_unlearned([0.0], 0.0, "")
+
+
+def test_the_reference_of_steps_is_the_loss_of_the_best_answer_without_images() -> None:
+    nothing = torch.full((2,), math.nan)
+    ill, well = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    of_steps = torch.stack([torch.stack([ill, well, nothing]), torch.stack([well, well, well])])
+    shares = of_steps.nanmean(1)
+    alike = Constant(torch.zeros(2), "exclusive")
+    counts = torch.tensor([1.0, 4.0])
+    loss = loss_of_steps(counts.sum() / (2 * counts))(alike, torch.zeros(2, 3, 1, 4, 4), of_steps)
+    assert float(loss) == pytest.approx(1.5 * math.log(2))  # the exam's answer is no mean share, but one half
+    assert unlearned_of_steps(shares, torch.ones(2)) == pytest.approx(
+        math.log(2) - 0.5 * (0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    )
+    unknown = loss_of_steps(torch.ones(2))(alike, torch.zeros(1, 3, 1, 4, 4), torch.full((1, 3, 2), math.nan))
+    assert float(unknown) == 0

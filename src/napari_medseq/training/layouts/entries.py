@@ -18,7 +18,8 @@ class Entry:
 
     `classes` says which class a named structure is: where each file of labels is the mask of the structure that it is called after, and
     in DICOM, whose folder stands for both images and labels then. `answer` is the class of the whole case, where that is what is
-    learned; there are no labels then. `at` numbers the frames of a video, from 0, that the files of labels are of.
+    learned; there are no labels then. `steps` are the classes of single slices or frames by their number, from 0, where these are what is
+    learned; `numbered` says which of the two are counted. `at` numbers the frames of a video, from 0, that the files of labels are of.
     """
 
     patient: str
@@ -29,6 +30,13 @@ class Entry:
     answer: str = ""
     classes: Mapping[str, int] = field(default_factory=dict)
     at: tuple[int, ...] = ()
+    steps: Mapping[int, str] = field(default_factory=dict)
+    numbered: str = ""
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The classes that are learned of it: that of the whole case, or those of its slices or frames."""
+        return tuple(self.steps.values()) if self.steps else (self.answer,)
 
     @property
     def frames(self) -> bool:
@@ -52,7 +60,7 @@ class Layout:
         DICOM code of a channel, where the data set says it.
     doubts : tuple of str
     answers : tuple of str
-        The classes of whole cases in order, where these are what is learned rather than labels.
+        The classes of whole cases, or of their slices or frames, in order, where these are what is learned rather than labels.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""A CSV file of paths: images with their labels, or with the class of each whole exam."""
+"""A CSV file of paths: images with their labels, or with the class of each whole exam, or of each of its slices or frames."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from napari_medseq.training.layouts.entries import Entry, Layout, some
 from napari_medseq.training.layouts.folders import part_of
 
 #: columns that are not channels, whether large or small letters write them
-_RESERVED = ("patient", "visit", "labels", "label", "class", "split", "case")
+_RESERVED = ("patient", "visit", "labels", "label", "class", "split", "case", "slice", "frame")
+_NUMBERED = ("slice", "frame")  # columns that say which step of its image a row is about
 _MOST_ANSWERS = 20  # more different words are numbers or names rather than classes
 _UNKNOWN = ("unknown", "unclear", "tbd")  # in addition to the usual words for missing values
 
 
 def of_table(path: Path, task: str | None = None) -> Layout:
     """A case for each row that names an image and its labels, or its class; the other columns that hold paths are channels.
+
+    With a column slice or frame, a row tells the class of one step, and the rows of one exam are one case.
 
     Parameters
     ----------
@@ -55,10 +58,12 @@ def of_table(path: Path, task: str | None = None) -> Layout:
         return Layout("a table of paths", tuple(_unlike(entries)), tuple(table.channels), doubts=tuple(doubts))
     if any(c in table.columns for c in ("labels", "label")):
         doubts.append("the column of labels is not used: the class of each exam is what is learned")
-    answers = _in_order({e.answer for e in entries})
+    entries = _of_steps(table, entries)
+    answers = _in_order({a for e in entries for a in e.learned})
     doubts += _doubts_of_answers(path, entries, answers)
+    of_steps = next((f" of each {e.numbered}" for e in entries if e.steps), "")
     return Layout(
-        "a table of paths and classes",
+        f"a table of paths and classes{of_steps}",
         tuple(_unlike(entries)),
         tuple(table.channels),
         doubts=tuple(doubts),
@@ -90,6 +95,22 @@ class _Table:
     channels: list[str]
     rows: list[dict[str, str]]
     doubts: list[str] = field(default_factory=list)
+
+    @property
+    def numbered(self) -> str:
+        """The column that says which step of its image a row is about, or "".
+
+        Raises
+        ------
+        SettingsError
+            If there are two.
+        """
+        found = [c for c in _NUMBERED if c in self.columns]
+        if len(found) > 1:
+            raise SettingsError(
+                f"{self.path} has the columns slice and frame, but steps of an image are either; remove the one that does not count."
+            )
+        return found[0] if found else ""
 
     @classmethod
     def read(cls, path: Path) -> _Table:
@@ -139,14 +160,75 @@ def _entries(table: _Table, truth: str) -> list[Entry]:
                 f"{path}, line {number}: {answer!r} names several classes, but each exam has one here. For several at once, write a "
                 "config with task: classification and targets: this table (the page on training shows one)."
             )
-        split = row.get("split", "")
-        entries.append(Entry(row["patient"], case, images, labels, part_of(split) or split, answer))
+        split, steps = row.get("split", ""), {}
+        if table.numbered and truth == "class":
+            steps = {_number(row[table.numbered], table, number): answer}
+        entry = Entry(
+            row["patient"], case, images, labels, part_of(split) or split, "" if steps else answer, steps=steps
+        )
+        entries.append(replace(entry, numbered=table.numbered if truth == "class" else ""))
     table.doubts += [
-        f"{len(cases)} row(s) name no {what} and are left out: {some(cases)}"
+        f"{len(cases)} row(s) name no {what} and are left out: {some(list(dict.fromkeys(cases)))}"
         for what, cases in lacking.items()
         if cases
     ]
     return entries
+
+
+def _number(cell: str, table: _Table, line: int) -> int:
+    """The number of a slice or frame.
+
+    Raises
+    ------
+    SettingsError
+        If it is none.
+    """
+    try:
+        number = float(cell)
+    except ValueError:
+        number = -1.0
+    if number < 0 or number != int(number):
+        raise SettingsError(
+            f"{table.path}, line {line}: {table.numbered} is {cell!r}; give its number, from 0 on, as the viewer counts them."
+        )
+    return int(number)
+
+
+def _of_steps(table: _Table, entries: Sequence[Entry]) -> list[Entry]:
+    """The rows about steps of the same images as one case each; other rows as they are.
+
+    Raises
+    ------
+    SettingsError
+        If two rows tell the class of the same step, or put an exam into two splits.
+    """
+    if not table.numbered:
+        return list(entries)
+    whole: dict[tuple[object, ...], Entry] = {}
+    for entry in entries:
+        key = (entry.patient, entry.case, *entry.images.items())
+        if key not in whole:
+            whole[key] = entry
+            continue
+        first = whole[key]
+        twice = sorted(set(first.steps) & set(entry.steps))
+        if twice:
+            raise SettingsError(
+                f"{table.path}: {entry.numbered} {twice[0]} of {entry.case} has two rows; each needs one class. If these are different "
+                "exams, tell them apart by a column visit or case."
+            )
+        if first.split != entry.split:
+            raise SettingsError(
+                f"{table.path}: rows of {entry.case} are in the splits {first.split or 'none'} and {entry.split or 'none'}; an exam "
+                "is in one."
+            )
+        whole[key] = replace(first, steps={**first.steps, **entry.steps})
+    if len(whole) < len(entries):
+        return list(whole.values())
+    table.doubts.append(
+        f"each image has one row, so its class is that of the whole image, and the column {table.numbered} is not used"
+    )
+    return [replace(e, answer=next(iter(e.steps.values())), steps={}, numbered="") for e in entries]
 
 
 def _in_order(words: set[str]) -> tuple[str, ...]:
@@ -172,10 +254,9 @@ def _doubts_of_answers(path: Path, entries: Sequence[Entry], answers: Sequence[s
         )
     doubts = []
     if len(answers) == 1:
-        doubts.append(
-            f"every exam is {answers[0]}: there is nothing to tell apart until exams of another class are added"
-        )
-    patients = {a: sorted({e.patient for e in entries if e.answer == a}) for a in answers}
+        every = f"every {entries[0].numbered or 'exam'}"
+        doubts.append(f"{every} is {answers[0]}: there is nothing to tell apart until some of another class are added")
+    patients = {a: sorted({e.patient for e in entries if a in e.learned}) for a in answers}
     alone = [a for a in answers if len(patients[a]) == 1]
     if alone:
         doubts.append(
@@ -185,7 +266,7 @@ def _doubts_of_answers(path: Path, entries: Sequence[Entry], answers: Sequence[s
     if several := [a for a in answers if alike[" ".join(a.lower().split())] > 1]:
         doubts.append(f"{some(several)} differ only in how they are written, but count as classes of their own")
     changing = _of_several(patients)
-    if changing:
+    if changing and not entries[0].steps:
         doubts.append(
             f"{len(changing)} patient(s) have exams of more than one class ({some(changing)}); all exams of a patient stay together"
         )
