@@ -26,7 +26,7 @@ from napari_medseq.training.class_plan import ClassPlan, make_class_plan
 from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.exams import Survey, exam_cases, survey
 from napari_medseq.training.layouts import Layout
-from napari_medseq.training.loop import fit
+from napari_medseq.training.loop import Loss, fit
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import classification_loss, loss_of_steps
 from napari_medseq.training.samples import Windows
@@ -310,7 +310,8 @@ def _learn(
         seed=c.seed,
     )
     of_class = torch.stack([x.target for x in learned if x.target is not None])
-    counts, loss = of_class.sum(0), classification_loss
+    counts = of_class.sum(0)
+    loss: Loss = classification_loss
     of_steps = [x.of_steps for x in learned if x.of_steps is not None]
     if of_steps:
         counts = torch.cat(of_steps).nansum(0)
