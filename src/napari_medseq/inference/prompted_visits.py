@@ -57,13 +57,23 @@ def labels_by_visit(
     Raises
     ------
     MedseqError
-        If a label image fits no visit, there is not one entry per visit, or nothing is painted at all.
+        If a label image fits no visit, or several and does not say of which day it is, there is not one entry per visit, or nothing is
+        painted at all.
     """
     images = [channels[0] for channels in patient.exams]
     if isinstance(prompts, ImageSequence):
-        for number, image in enumerate(images):
-            if image.same_grid(prompts):
-                return {number: one_label_image(prompts, image)}
+        fitting = [number for number, image in enumerate(images) if image.same_grid(prompts)]
+        if len(fitting) > 1 and prompts.acquired is not None:
+            day = prompts.acquired.date().toordinal()
+            fitting = [number for number in fitting if patient.days[number] == day] or fitting
+        if len(fitting) == 1:
+            return {fitting[0]: one_label_image(prompts, images[fitting[0]])}
+        if fitting:
+            names = ", ".join(images[number].name for number in fitting)
+            raise MedseqError(
+                f"{prompts.name} is on the grid of several visits ({names}), so it is not known on which it was painted; give a list "
+                "with one label image or None per visit."
+            )
         grids = "; ".join(f"{i.name} {describe_grid(i)}" for i in images)
         raise MedseqError(f"{prompts.name} ({describe_grid(prompts)}) is on the grid of no visit: {grids}.")
     entries = list(prompts)

@@ -97,9 +97,7 @@ def window_probabilities(
 
     def predict(patch: Tensor) -> Tensor:
         check(cancelled)
-        out = network(patch)
-        logits: Tensor = out[0] if isinstance(out, tuple | list) else out
-        return logits.float()
+        return _answer(network(patch)).float()
 
     infer = SlidingWindowInferer(settings.window, sw_batch_size=1, overlap=settings.overlap, mode="gaussian")
     if settings.dimensions == 3:
@@ -112,6 +110,12 @@ def window_probabilities(
         for k in range(channels[0].size("z")):
             plane = torch.from_numpy(np.stack([_to_ras(np.asarray(v[k])[None])[..., 0] for v in volumes]))
             yield _probabilities(_whole(infer(plane[None].to(device), predict))[0].cpu())
+
+
+def _answer(out: Tensor | tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+    """The logits among what a network gives: the first of a tuple (`SegResNetVAE` adds its loss), the last of a list (`BasicUNetPlusPlus`
+    gives the answer of each of its depths, the deepest one last)."""
+    return out if isinstance(out, Tensor) else out[0] if isinstance(out, tuple) else out[-1]
 
 
 def _whole(value: object) -> Tensor:

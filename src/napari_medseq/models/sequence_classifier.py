@@ -246,9 +246,15 @@ class SequenceClassifier(SequenceNetwork):
     def _mixed(self, h: Tensor, position: Tensor, present: Tensor | None, order: Tensor | None) -> Tensor:
         if self.gru is None:
             return h
-        x, layer = (h if order is None else h[:, order]), self.gru
+        x, back = (h, None) if order is None else (h[:, order], torch.argsort(order))
+        if order is not None and present is not None:  # those that are missing stand at the end again
+            front, whence = present_first(present[:, order])
+            x, present, back = take(x, front), take(present[:, order], front), whence[:, back]
+        layer = self.gru
         seen = read_recurrent(layer, x, present) if isinstance(layer, nn.RNNBase) else layer(x, position, present)
-        return h + (seen if order is None else seen[:, torch.argsort(order)])
+        if back is None:
+            return h + seen
+        return h + (take(seen, back) if back.ndim == 2 else seen[:, back])
 
     def _attention(self, h: Tensor, position: Tensor, present: Tensor | None) -> Tensor:
         """Weights (batch, step) of the steps in the exam's answer; they sum to one."""

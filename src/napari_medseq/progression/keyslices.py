@@ -174,7 +174,8 @@ def _plane(mask: ImageSequence, image: ImageSequence | None, number: int) -> _Pl
         plane, limits = np.full(labels.shape, 0.5), (0.0, 1.0)
     else:
         plane = np.take(image.volume_zyx(), number, axis=along).astype(np.float64)
-        low, high = np.percentile(plane, (1, 99.5))
+        known = plane[np.isfinite(plane)]  # where the image ends there may be none
+        low, high = np.percentile(known, (1, 99.5)) if known.size else (0.0, 1.0)
         limits = float(low), max(float(high), float(low) + 1e-9)
     spacing = mask.spacing[SPACE[rows]], mask.spacing[SPACE[columns]]
     return _Plane(labels, plane, limits, spacing, number, volume.shape[along])

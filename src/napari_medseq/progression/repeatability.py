@@ -171,12 +171,12 @@ class Repeatability:
 
     @property
     def limits(self) -> Agreement:
-        """Limits of agreement of the retests with the scan as it is, in percent of the volume in the scan."""
+        """Limits of agreement of the retests with the scan as it is, in percent; lesions that were not found again are left out."""
         first = [one.volumes_ml[0] for one in self.lesions for _ in one.volumes_ml[1:]]
         repeats = [v for one in self.lesions for v in one.volumes_ml[1:]]
         return agreement(
             [0.0] * len(repeats),
-            [100 * (b - a) / a if a > 0 else math.nan for a, b in zip(first, repeats, strict=True)],
+            [100 * (b - a) / a if a > 0 and b > 0 else math.nan for a, b in zip(first, repeats, strict=True)],
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -446,6 +446,17 @@ def test_a_mask_is_carried_to_a_later_visit_on_another_grid(plain: Model) -> Non
         assert np.array_equal(data_of(found[0]), np.asarray(labels.data))
         assert found[1].labels.same_grid(later)
         assert np.array_equal(data_of(found[1]) > 0, ball[:, 4:36, 4:36])
+
+
+def test_a_mask_on_the_grid_of_several_visits_is_not_given_to_any_of_them(plain: Model) -> None:
+    image = image_of(TUBE)
+    labels = painted_on(image, {1: TUBE}, "z", [2])
+    visits = [visit(image, 1), visit(image.replace(name="second"), 2)]
+    with pytest.raises(MedseqError, match="grid of several visits"):
+        ms.propagate(visits, labels, plain, transforms=[None, None])
+    of_second = labels.replace(acquired=datetime(2020, 1, 2, 12))
+    found = ms.propagate(visits, of_second, plain, transforms=[None, None])
+    assert np.array_equal(data_of(found[1]), np.asarray(labels.data))
 
 
 def test_visits_that_do_not_fit_are_named(plain: Model) -> None:

@@ -130,6 +130,20 @@ def test_missing_steps_are_as_if_they_were_not_there(rnn: Any, distance: Any) ->
     assert torch.allclose(network(x, times=TIMES).exam, out.exam, atol=1e-4)
 
 
+@pytest.mark.parametrize("rnn", ["gru", "lstm", "transformer", "dense", "none"])
+def test_shuffled_steps_are_those_that_are_there(rnn: Any) -> None:
+    torch.manual_seed(0)
+    network = SequenceClassifier(widths=(8, 8), rnn=rnn, hidden=8, neighbours=0).eval()
+    embeddings = torch.randn(2, 5, 16)
+    present = torch.tensor([[True, True, False, True, True]] * 2)
+    embeddings[:, 2] = 100.0  # of the missing step; it stands last when the others are shuffled
+    with torch.no_grad():
+        _, exam, attention = network.read(embeddings, order=torch.tensor([3, 0, 4, 1, 2]), present=present)
+        _, expected, weights = network.read(embeddings[:, [0, 1, 3, 4]], order=torch.tensor([3, 0, 1, 2]))
+    assert torch.allclose(exam, expected, atol=1e-5)
+    assert torch.allclose(attention[:, [0, 1, 3, 4]], weights, atol=1e-5)
+
+
 @pytest.mark.parametrize("rnn", HEADS)
 def test_order_and_times_matter(rnn: Any) -> None:
     network = made(rnn=rnn, gap_unit=10.0)

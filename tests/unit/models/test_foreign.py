@@ -71,6 +71,26 @@ def test_segment_gives_what_monai_gives(tmp_path: Path, definition: dict[str, An
 
 
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_of_a_network_with_an_answer_at_each_depth_the_deepest_counts(tmp_path: Path) -> None:
+    definition = {
+        "_target_": "BasicUNetPlusPlus", "spatial_dims": 2, "in_channels": 1, "out_channels": 2, "features": [4] * 6,
+        "deep_supervision": True,
+    }  # fmt: skip
+    net = network(definition)
+    assert len(net(torch.zeros(1, 1, 32, 32))) == 4
+
+    class Deepest(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            deepest: torch.Tensor = net(x)[-1]
+            return deepest
+
+    scan = image((2, 32, 32))
+    out = ms.segment(scan, load_model(write_foreign(tmp_path / "m", definition, [32, 32])), outputs=("probability",))
+    assert out.probability is not None
+    assert np.allclose(out.probability.data, by_nibabel(Deepest(), [scan], True), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 def test_a_window_smaller_than_the_image_slides_and_can_be_stopped(tmp_path: Path) -> None:
     model = load_model(write_foreign(tmp_path / "m", UNET, [8, 8, 8]))
     seen: list[int] = []

@@ -80,3 +80,11 @@ def test_slices_and_visits_are_counted_from_1(progression: ms.Progression) -> No
     assert [t.splitlines()[0] for t in titles] == [f"visit {k} of 3 ({day})" for k, day in enumerate(DAYS, start=1)]
     volume = some(progression.labels[0]).data
     assert titles[0].splitlines()[1] == f"slice {(volume > 0).sum(axis=(1, 2)).argmax() + 1} of {len(volume)}"
+
+
+def test_an_image_that_does_not_reach_everywhere_is_shown_where_it_does() -> None:
+    masks = [mask(A), mask(A)]
+    images = [m.replace(kind="image", data=np.where(m.data > 0, 50.0, np.nan), label_names={}) for m in masks]
+    figure = key_slices(ms.track(masks, dates=DAYS[:2], images=images))
+    for axes in figure.axes:
+        assert axes.images[0].get_clim() == pytest.approx((50, 50), abs=1e-6)

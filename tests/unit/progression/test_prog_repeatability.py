@@ -82,6 +82,8 @@ def test_what_was_not_found_again_is_left_out_and_counted() -> None:
     assert found.degrees_of_freedom == 1
     assert found.found_share == pytest.approx(1 / 4)
     assert found.table["found"].tolist() == ["1 of 2", "0 of 2"]
+    limits = of([[1.0, 1.1, 0.0], [2.0, 1.8, 0.0]]).limits  # +10 % and -10 %; what was lost is no measurement
+    assert (limits.bias, limits.pairs) == pytest.approx((0, 2), abs=1e-9)
     empty = of([])
     assert math.isnan(empty.smallest_change_ml(1.0))
     assert empty.is_real(1.0, 9.0) is None
