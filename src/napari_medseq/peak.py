@@ -38,7 +38,7 @@ class Peak:
 
     @property
     def work(self) -> int:
-        """The peak beside the images."""
+        """The peak in addition to the images."""
         return self.masks + max(self.registration, self.segmentation, self.following)
 
     @property

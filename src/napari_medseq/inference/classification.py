@@ -102,7 +102,7 @@ def classify(
     device : str
         "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     table : mapping of str to float or str, optional
-        Values that the model takes beside the images (``model.info.table``); those left out or NaN are missing. A word is
+        Values that the model takes in addition to the images (``model.info.table``); those left out or NaN are missing. A word is
         given by its column: ``{"sex": "F"}`` for the value ``sex=F``.
     transforms : sequence of 4×4, Transform or None, optional
         For a model along visits, as in `segment`.

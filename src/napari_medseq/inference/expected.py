@@ -29,7 +29,7 @@ _NUMBER = 4  # bytes of a float32
 
 
 def expected_bytes(channels: Sequence[ImageSequence], model: Model) -> int:
-    """Bytes that segmenting an image takes at its peak, beside the image and the network, on the CPU, for labels alone.
+    """Bytes that segmenting an image takes at its peak, in addition to the image and the network, on the CPU, for labels alone.
 
     Parameters
     ----------

@@ -118,17 +118,17 @@ def segment_folder(
     Parameters
     ----------
     folder : Path
-        See the module.
+        A folder of images, as the module's docstring describes it.
     model : Model, str or path, or a sequence of them
         Several are averaged, as `segment` does.
     out : Path
         Folder of the label files, ``<case><ending>`` each, written whole or not at all.
     ending : str
-        How the label files end: ".nii.gz", ".nii", ".nrrd", ".mha" or ".seg.nrrd".
+        Suffix of the label files: ".nii.gz", ".nii", ".nrrd", ".mha" or ".seg.nrrd".
     series, device, force
         As in `segment` and `choosing.choose_image`.
     again : bool
-        Do cases again whose label file is there.
+        Whether cases whose label file exists are segmented again.
     progress, cancelled : callable, optional
 
     Returns
@@ -175,7 +175,7 @@ def segment_folder(
 
 
 def volumes_ml(labels: ImageSequence) -> dict[str, float]:
-    """Class name to mL; of a series the mean over its frames."""
+    """Volume of each class in mL, by its name; the mean over frames where there are any."""
     counts: Counter[int] = Counter()
     for block in labels.data:  # block by block: counting makes 64-bit numbers of the voxels
         counts.update(dict(enumerate(np.bincount(np.asarray(block).ravel()).tolist())))

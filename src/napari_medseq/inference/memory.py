@@ -24,7 +24,7 @@ _NUMBER = 4  # bytes of a float32
 def segmentation_bytes(
     framing: Framing, network: nn.Module, settings: InferenceSettings, plan: Plan, outputs: Sequence[str]
 ) -> int:
-    """Bytes that segmenting one image takes at its peak, beside the image and the network, on the CPU.
+    """Bytes that segmenting one image takes at its peak, in addition to the image and the network, on the CPU.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ class ModelInfo(Settings):
     look_ahead : int
         Steps of bounded look-ahead, k.
     table : tuple of str
-        Names of the values from a table that a classifier takes beside the images, in its order.
+        Names of the values from a table that a classifier takes in addition to the images, in its order.
     description, licence : str
     parameters : int
         Number of weights.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from napari_medseq.models.targets import Target
 
-#: keywords that a network's ``forward`` may take beside the steps, each (batch, …)
+#: keywords that a network's ``forward`` may take in addition to the steps, each (batch, …)
 ExtraInput = Literal["times", "present", "tabular"]
 #: what a sequence's steps are
 SequenceAxis = Literal["slices", "z", "t", "visit"]
@@ -37,11 +37,11 @@ class SequenceNetwork(nn.Module):
     gap_unit : float or None
         Unit of the gaps between steps that the network uses; None: it uses none.
     table_values : int
-        Values from a table that it takes beside the steps.
+        Values from a table that it takes in addition to the steps.
     target : {"multilabel", "exclusive", "ordinal"}
         What the classes of a classifier are to each other.
     extra_inputs : tuple of {"times", "present", "tabular"}
-        Keywords that ``forward`` takes beside the steps.
+        Keywords that ``forward`` takes in addition to the steps.
     deep_supervision : bool
         Whether ``forward(…, every_head=True)`` gives logits coarse to fine, each half the size of the next.
     """

@@ -143,7 +143,7 @@ def prepared(moving: ImageSequence, fixed: ImageSequence, mask: ImageSequence | 
 
 
 def prepared_bytes(*images: ImageSequence) -> int:
-    """Bytes that `prepared`, and the search after it, need at their peak beside the images themselves, from the
+    """Bytes that `prepared`, and the search after it, need at their peak in addition to the images themselves, from the
     images' sizes.
 
     For one image at a time this counts the lazily read voxels, the float32 voxels, and a copy of these, sorted for

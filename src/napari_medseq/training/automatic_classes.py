@@ -213,7 +213,7 @@ def _part(c: AutoConfig, k: int) -> AutoConfig:
 
 
 def _groups(c: AutoConfig, cases: Sequence[Case], classes: Sequence[str], kept_back: set[str]) -> list[set[str]]:
-    """The patients that judge, for each network.
+    """The validation patients of each network.
 
     Raises
     ------

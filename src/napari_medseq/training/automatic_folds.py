@@ -1,4 +1,4 @@
-"""Cross-validation of a training that configures itself: every patient judges one of the networks, and `segment` can
+"""Cross-validation of a training that configures itself: every patient is held out from one of the networks, and `segment` can
 average all."""
 
 from __future__ import annotations

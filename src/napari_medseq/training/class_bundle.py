@@ -1,4 +1,4 @@
-"""The bundle, the model card and the record that a training of classes leaves behind, and what its judges say of it."""
+"""The bundle, the model card and the record that a training of classes leaves behind, and its scores on the validation patients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Judging a classifier of whole exams as it is used: the weights as its bundle stores them, `classify`, and the images as they are read."""
+"""Validating a classifier of whole exams as it is used: the weights as its bundle stores them, `classify`, and the images as they are
+read."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class TrainConfig(Settings):
         For classification: a CSV file with columns ``patient``, perhaps ``visit``, and those named in `values`; it may be that
         of `targets`. Empty cells, and exams that are not in it, are missing.
     values : tuple of str
-        Its columns that the network is told beside the images: numbers, or words, which become questions (``sex=F``).
+        Its columns that the network gets in addition to the images: numbers, or words, which become yes-or-no values (``sex=F``).
     align : {"auto", "none", "translation", "rigid", "affine"}
         Along visits: how those of a patient are brought onto each other; see `register.visits`.
     unlabelled : int or None

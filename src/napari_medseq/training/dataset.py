@@ -66,7 +66,7 @@ def _needs_labels(c: TrainConfig) -> bool:
 
 @dataclass(frozen=True)
 class _Known:
-    """The facts of files about the exams: answers, and values beside the images."""
+    """The facts of files about the exams: answers, and values in addition to the images."""
 
     answers: Answers | None
     table: Table | None

@@ -1,4 +1,5 @@
-"""The patients that judge a training that configures itself, and what they say of it within the time that is left."""
+"""Validation of a training that configures itself: the patients that are held out, and the network's scores on them within the time
+left."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def choose_judges(
     wanted: int | None,
     seed: int,
 ) -> set[str]:
-    """The patients that judge: those named, else those that the data set keeps back for it, else some by chance.
+    """The patients to validate on: those named, else those that the data set holds out for it, else some at random.
 
     Raises
     ------
@@ -76,14 +77,14 @@ def seconds_to_judge(
 
 @dataclass(frozen=True)
 class Judged:
-    """What the patients that judge say.
+    """The result of the validation.
 
     Attributes
     ----------
     scores : dict of str to dict of str to float
         Patient → class → Dice at the working spacing.
     above : float or None
-        `Doubt.above` that follows from their answers.
+        The limit `Doubt.above` that follows from the answers on these patients.
     """
 
     scores: dict[str, dict[str, float]]
@@ -98,7 +99,7 @@ def judged(
     device: torch.device,
     late: Callable[[], bool],
 ) -> Judged:
-    """Judge by as many cases as there is time for; one in any case."""
+    """Validate on as many cases as there is time for, but at least one."""
     rows: dict[str, list[list[float]]] = {}
     sure: dict[str, list[tuple[float, float]]] = {}
     for number, case in enumerate(cases):
@@ -121,6 +122,6 @@ def judged(
 
 
 def _mean(values: Iterable[float]) -> float:
-    """The mean of those that are numbers; NaN where none is, such as a class that none of a patient's cases has."""
+    """The mean of the values that are not NaN; NaN where all are, as for a class that none of a patient's cases has."""
     known = [v for v in values if not np.isnan(v)]
     return float(np.mean(known)) if known else float("nan")

@@ -114,7 +114,7 @@ def voxel_loss(
     smooth : float
         Added to numerator and denominator of the region term, so that a batch without the class has a defined loss.
     classes : sequence of int, optional
-        The classes that there are beside the background, where not every output of the network is one.
+        The classes that there are in addition to the background, where not every output of the network is one.
     """
     s = settings or LossSettings()
     logits = logits.float()

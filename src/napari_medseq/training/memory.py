@@ -18,7 +18,8 @@ _AT_WORK = 1.5
 
 
 def learning_bytes(network: nn.Module, shape: Sequence[int]) -> int:
-    """Bytes that a step of learning takes at its peak, on the CPU, beside the cases; 0 for a network that cannot be run on shapes alone.
+    """Bytes that a step of training takes at its peak, on the CPU, in addition to the cases; 0 for a network that cannot be run on shapes
+    alone.
 
     What the layers keep for their gradients, and what is at work beside it; found by running the network on shapes alone (meta tensors).
 

@@ -67,7 +67,7 @@ class Windows:
     volumes : bool
         Whether the network's steps are volumes, of ``settings.slices`` slices each.
     extra_inputs : collection of {"times", "present", "tabular"}
-        What the network is given beside the images.
+        What the network is given in addition to the images.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ def folds(patients: Sequence[str], k: int, seed: int = 0) -> list[list[str]]:
 
 
 def validation(patients: Sequence[str], named: Sequence[str], share: float, seed: int = 0) -> list[str]:
-    """The patients that judge the training: those named, or a share of all, at least one and never all.
+    """The validation patients: those named, or a share of all, at least one and never all.
 
     Raises
     ------
