@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq import io, models, record
-from napari_medseq.errors import MedseqWarning, OperationCancelled, ReadError, SettingsError, heard
+from napari_medseq.errors import MedseqWarning, ReadError, SettingsError, heard
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Chosen, Series, choose_images
 from napari_medseq.peak import warn_of_peak
 from napari_medseq.progress import Cancelled, Progress, check, part
-from napari_medseq.progression.folder import ResultFolder, claimed
+from napari_medseq.progression.folder import result_folder
 from napari_medseq.sequence import ImageSequence, Study, Visit
 
 if TYPE_CHECKING:
@@ -379,7 +379,11 @@ def provenance(segmented: Segmented, model: Model, call: Mapping[str, object]) -
             "name": choice.visit.name,
             "date": choice.visit.date and choice.visit.date.isoformat(),
             "images": {
-                c: {"name": i.name, "source": None if nameless else i.meta.get("source"), "sha256": _hash(i)}
+                c: {
+                    "name": i.name,
+                    "source": None if nameless else i.meta.get("source"),
+                    "sha256": record.sha256_of_image(i),
+                }
                 for c, i in choice.channels.items()
             },
             "to_first_visit": alignment.to_baseline.tolist(),
@@ -394,38 +398,6 @@ def provenance(segmented: Segmented, model: Model, call: Mapping[str, object]) -
         "dropped": list(segmented.dropped),
         "model": {"name": model.info.name, "version": model.info.version, "sha256": model.fingerprint},
     }
-
-
-@contextmanager
-def result_folder(
-    out: str | PathLike[str] | None, *, wait_s: float = 0.0, set_aside: bool = True
-) -> Iterator[ResultFolder | None]:
-    """The folder of a result, this run's alone: an earlier result in it waits beside, and comes back if nothing was done.
-
-    Parameters
-    ----------
-    out : path or None
-        None gives None.
-    wait_s : float
-        Seconds to wait for another process that writes to it.
-    set_aside : bool
-        Set an earlier result aside at once; otherwise when the block says so, or fails.
-    """
-    if out is None:
-        yield None
-        return
-    with claimed(Path(out), wait_s=wait_s) as folder:
-        if set_aside:
-            folder.set_aside()
-        try:
-            yield folder
-        except (OperationCancelled, KeyboardInterrupt):
-            folder.put_back()
-            raise
-        except Exception as error:
-            folder.set_aside()
-            folder.failed(error)
-            raise
 
 
 def _name_of(model: Model) -> str:
@@ -453,14 +425,6 @@ def _listening() -> Iterator[list[str]]:
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
 
-def _hash(image: ImageSequence) -> str:
-    """SHA-256 of the file or folder an image came from, else of its voxels."""
-    source = image.meta.get("source")
-    if isinstance(source, str) and Path(source).exists():
-        return record.sha256(source)
-    return record.sha256_of([image.compute().data.tobytes()])
-
-
 __all__ = [
     "Chosen",
     "Segmented",
@@ -472,7 +436,6 @@ __all__ = [
     "lesion_masks",
     "provenance",
     "read_visits",
-    "result_folder",
     "run",
     "segment_study",
     "segment_visits",

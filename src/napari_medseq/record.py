@@ -13,10 +13,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_medseq import files
 from napari_medseq.errors import ReadError
+
+if TYPE_CHECKING:
+    from napari_medseq.sequence import ImageSequence
 
 #: stands on every plot, report and panel
 DISCLAIMER = "Research software, not a medical device."
@@ -71,6 +74,14 @@ def sha256_of(blocks: Iterable[bytes]) -> str:
     for block in blocks:
         digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of_image(image: ImageSequence) -> str:
+    """SHA-256 of the file or folder that an image came from, else of its voxels."""
+    source = image.meta.get("source")
+    if isinstance(source, str) and Path(source).exists():
+        return sha256(source)
+    return sha256_of([image.compute().data.tobytes()])
 
 
 def write_run(path: Path, content: Mapping[str, object]) -> Path:

@@ -18,7 +18,7 @@ from napari_medseq.errors import MedseqError, ModelError, ReadError, unheard
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import choose_images
 from napari_medseq.progression import Progression
-from napari_medseq.progression.folder import RECORD, ResultFolder, checked_record
+from napari_medseq.progression.folder import RECORD, ResultFolder, checked_record, result_folder
 from napari_medseq.progression.response import assess
 from napari_medseq.progression.store import save
 from napari_medseq.progression.tracked import Tracked
@@ -140,7 +140,7 @@ def do_patient(job: Job) -> Row:
 
 
 def _done(job: Job) -> Row:
-    with pipeline.result_folder(job.out, wait_s=_WAIT_S, set_aside=False) as folder:
+    with result_folder(job.out, wait_s=_WAIT_S, set_aside=False) as folder:
         if folder is None:
             raise ValueError("a patient of a cohort needs a folder for the result")
         key = segmentation_key(study_sha256(Path(job.study)), job.model_sha256, job.options)

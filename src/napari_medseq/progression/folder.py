@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from napari_medseq import record
-from napari_medseq.errors import ReadError, WriteError
+from napari_medseq.errors import OperationCancelled, ReadError, WriteError
 
 RECORD = "run.json"
 #: where the result of an earlier run waits while another runs, and stays if that one fails
@@ -143,6 +143,38 @@ def claimed(path: Path, *, wait_s: float = 0.0) -> Iterator[ResultFolder]:
             if created:  # and nothing was put into it
                 path.rmdir()
         lock.release()
+
+
+@contextmanager
+def result_folder(
+    out: str | os.PathLike[str] | None, *, wait_s: float = 0.0, set_aside: bool = True
+) -> Iterator[ResultFolder | None]:
+    """The folder of a result, this run's alone: an earlier result in it waits beside, and comes back if nothing was done.
+
+    Parameters
+    ----------
+    out : path or None
+        None gives None.
+    wait_s : float
+        Seconds to wait for another process that writes to it.
+    set_aside : bool
+        Set an earlier result aside at once; otherwise when the block says so, or fails.
+    """
+    if out is None:
+        yield None
+        return
+    with claimed(Path(out), wait_s=wait_s) as folder:
+        if set_aside:
+            folder.set_aside()
+        try:
+            yield folder
+        except (OperationCancelled, KeyboardInterrupt):
+            folder.put_back()
+            raise
+        except Exception as error:
+            folder.set_aside()
+            folder.failed(error)
+            raise
 
 
 def checked_record(path: Path) -> dict[str, Any]:
