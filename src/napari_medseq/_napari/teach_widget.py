@@ -292,7 +292,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         own_model = self.model is not None and self.model.info.name == name
         out = verbs.check_model_name(name, replace=own_model or self.replace.isChecked())
         settings: dict[str, object] = {"name": name, "minutes": self.minutes.value(), "out": str(out)}
-        lesson = self._lesson()
+        lesson = self._lesson(whole=True)
         if set(lesson.done) - set(lesson.labelled):  # some slices were corrected to be empty, or accepted as empty
             settings["steps"] = list(lesson.done)
         if self.go_on.isChecked() and self.model is not None:
@@ -328,10 +328,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             raise MedseqError("An image and a label layer are needed. Open an image and paint a few of its slices.")
         return image, layer
 
-    def _lesson(self) -> verbs.LessonJob:
+    def _lesson(self, *, whole: bool = False) -> verbs.LessonJob:
         """What is painted, corrected, accepted and finished now."""
         image, layer = self._both()
-        return verbs.lesson_job(self.viewer, image, layer, answer=self.answer, finished=self._finished)
+        return verbs.lesson_job(self.viewer, image, layer, answer=self.answer, finished=self._finished, whole=whole)
 
     def _propagate(self) -> None:
         lesson, only_between = self._lesson(), self.only_between.isChecked()
@@ -352,24 +352,24 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _show(self, lesson: verbs.LessonJob, segmentation: Segmentation, name: str) -> str:
         """Show an answer, offer the next slice to look at, and report what was taken over from the last answer and where
         the new one is."""
-        active = self.viewer.layers.selection.active
+        active, before = self.viewer.layers.selection.active, self._word
         answer = verbs.show_lesson(self.viewer, lesson, segmentation)
         answer.name, answer.visible = f"{lesson.image.name} {name}", True
         self._recall()
         self._paint_in(answer, lesson.labels, active)
         verbs.hide_painted(answer, lesson.labels)
         if lesson.corrected:
-            noun = "slice counts" if len(lesson.corrected) == 1 else "slices count"
+            noun = f"{before} counts" if len(lesson.corrected) == 1 else f"{before}s count"
             show_info(f"{len(lesson.corrected)} corrected {noun} as painted from now on, in {lesson.labels.name}.")
         return (
-            f"the layer {answer.name}. Where it is wrong, paint in it, then Propagate or Teach again: slices that you corrected "
+            f"the layer {answer.name}. Where it is wrong, paint in it, then Propagate or Teach again: {self._word}s that you corrected "
             "count as painted, whole, and no new answer changes them."
         )
 
     @property
     def _word(self) -> str:
         """The name of the answer's steps: slice or frame."""
-        return "frame" if self.answer is not None and "t" in map(str, self.answer.axis_labels) else "slice"
+        return "frame" if self.answer is not None and verbs.answer_axis(self.answer) == "t" else "slice"
 
     @property
     def _finished(self) -> set[int]:
@@ -408,7 +408,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         _, layer = self._both()
         if self.answer is None or self.answer not in self.viewer.layers:
             raise MedseqError("There is no answer for this image. Teach or propagate first.")
-        step = verbs.shown_slice(self.viewer, self.answer)
+        step = verbs.shown_slice(self.viewer, self.answer, verbs.answer_axis(self.answer))
         with verbs.editing_of(self.viewer).step(f"{'accepting' if right else 'rejecting'} {self._word} {step + 1}"):
             (verbs.accept_slice if right else verbs.reject_slice)(self.viewer, self.answer, layer, step)
         self.viewer.status = (
@@ -428,7 +428,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     def _look_next(self) -> None:
         if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:
-            verbs.go_to_slice(self.viewer, self.answer, self._next)
+            verbs.go_to_slice(self.viewer, self.answer, self._next, verbs.answer_axis(self.answer))
             self._paint_in(self.answer, self.labels.layer, self.viewer.layers.selection.active)
 
     def _paint_in(self, answer: Labels, painted: Labels | None, active: Layer | None) -> None:

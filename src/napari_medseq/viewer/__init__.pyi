@@ -64,6 +64,7 @@ from .identity import patient_in_front as patient_in_front
 from .landmarks import landmark_pairs as landmark_pairs
 from .landmarks import new_landmarks as new_landmarks
 from .last_answers import Answered as Answered
+from .last_answers import answer_axis as answer_axis
 from .last_answers import answered as answered
 from .last_answers import hide_painted as hide_painted
 from .last_answers import holds_painted as holds_painted
@@ -243,6 +244,7 @@ __all__ = [
     "add_sequence",
     "add_study",
     "add_visit",
+    "answer_axis",
     "answered",
     "apply_edit",
     "apply_lesion_colours",

@@ -9,6 +9,7 @@ import numpy as np
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.last_answers import answer_axis
 from napari_medseq.viewer.marks import PAINTED
 from napari_medseq.viewer.parts import shown_slice
 
@@ -76,9 +77,9 @@ def _settle(viewer: ViewerModel, answer: Labels, labels: Labels, step: int | Non
         raise MedseqError(
             f"{answer.name} and {labels.name} do not lie on the same grid. Choose the labels that were painted."
         )
-    step = shown_slice(viewer, answer) if step is None else step
-    seq = _layers.from_layer(answer)
-    axis, flipped = _layers.layer_axis(answer, "t" if "t" in seq.axes else seq.slice_axis)
+    name = answer_axis(answer)
+    step = shown_slice(viewer, answer, name) if step is None else step
+    axis, flipped = _layers.layer_axis(answer, name)
     axis = answer.ndim - 3 if axis is None else axis
     n = answer.data.shape[axis]
     if not 0 <= step < n:

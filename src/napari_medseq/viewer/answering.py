@@ -15,14 +15,16 @@ import numpy as np
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
+from napari_medseq.inference.planes import painted_axis
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer.editing import editing_of, real
-from napari_medseq.viewer.last_answers import answered, as_it_is, remember_answer
+from napari_medseq.viewer.last_answers import answer_axis, answered, as_it_is, remember_answer
 from napari_medseq.viewer.layers import KEY, from_layer, own_array
 from napari_medseq.viewer.lessons import (
     interpolated,
+    own_axis,
     settled_slices,
     show_answer,
     slice_doubt,
@@ -62,11 +64,15 @@ class LessonJob:
     labelled : tuple of int
         The slices of `painted` that hold a label.
     done : tuple of int
-        All slices that are known to be right: painted, corrected, or accepted, also as empty.
+        All slices that are known to be right for every object: corrected, accepted, also as empty, and if asked for those with a label.
     finished : tuple of int
         Labels of objects that a new answer must not change.
     before : ImageSequence or None
         A copy of the last answer, if an object in it is finished.
+    axis : str
+        The axis of the sequence that these slices lie along: that across which somebody painted.
+    answer_axis : str
+        The one that the slices of the last answer lie along.
     """
 
     image: Image
@@ -79,6 +85,8 @@ class LessonJob:
     done: tuple[int, ...]
     finished: tuple[int, ...]
     before: ImageSequence | None
+    axis: str
+    answer_axis: str
 
     def propagate(
         self,
@@ -103,15 +111,21 @@ class LessonJob:
             If every painted object is finished, or nothing is painted.
         OperationCancelled
         """
-        data = np.asarray(self.painted.data)
-        prompts = self.painted.replace(data=np.where(np.isin(data, self.finished), 0, data))
+        data, prompts = np.asarray(self.painted.data), _unfinished(self.painted, self.finished)
         if data.any() and not np.asarray(prompts.data).any():
             raise MedseqError("Every painted object is finished. Paint another one, or go on with one of them.")
         if model is None:
-            return interpolated(prompts)
+            return interpolated(prompts, self.axis)
         return ms.propagate(
-            self.seq, prompts, model, annotated=list(self.done), device=device, progress=progress, cancelled=cancelled
-        )
+            self.seq, prompts, model, annotated=list(self.done), axis=self.axis, device=device, progress=progress,
+            cancelled=cancelled,
+        )  # fmt: skip
+
+
+def _unfinished(painted: ImageSequence, finished: Iterable[int]) -> ImageSequence:
+    """The painted labels without the objects that are finished."""
+    data = np.asarray(painted.data)
+    return painted.replace(data=np.where(np.isin(data, list(finished)), 0, data))
 
 
 def lesson_job(
@@ -122,6 +136,7 @@ def lesson_job(
     answer: Labels | None = None,
     right: Iterable[int] = (),
     finished: Iterable[int] = (),
+    whole: bool = False,
 ) -> LessonJob:
     """Copy from the layers what an answer is computed from; no layer is changed, and painting may go on.
 
@@ -130,40 +145,58 @@ def lesson_job(
     viewer : ViewerModel
     image : Image layer
     labels : Labels
-        What is painted on it; slices with a label count as complete.
+        What is painted on it. An object is complete on the slices on which it is painted.
     answer : Labels, optional
         The layer of the last answer: slices that a person corrected in it count as painted, whole.
     right : iterable of int
         Further slices that are right as they are, such as those accepted as empty.
     finished : iterable of int
         Labels of objects that stay as they are in the answer.
+    whole : bool
+        Slices of the image's own with a label are complete for all objects, as `ms.teach` takes them.
 
     Raises
     ------
     MedseqError
-        If labels and answer do not share a grid.
+        If labels and answer do not share a grid, or objects are painted on slices of different directions.
     """
     labels = real(labels)
     answer = None if answer is None or answer not in viewer.layers else real(answer)
-    painted, corrected = from_layer(labels), list[int]()
+    painted, corrected, closed = from_layer(labels), list[int](), tuple(sorted(finished))
+    own = own_axis(painted)
+    across = own if answer is None else answer_axis(answer)
+    axis = own if whole else _axis(from_layer(image), _unfinished(painted, closed), answer)
     data = np.asarray(painted.data)
     if answer is not None and answer is not labels:
-        taking = taken_over(viewer, answer, labels)
+        taking = taken_over(viewer, answer, labels, axis_name=across)
         corrected = taking.steps
         data = own_array(labels, taking.data) if KEY in labels.metadata else taking.data.reshape(data.shape)
     painted = painted.replace(data=np.array(data))
-    axis = painted.axes.index("t" if "t" in painted.axes else painted.slice_axis)
-    holds = np.asarray(painted.data).any(axis=tuple(k for k in range(painted.data.ndim) if k != axis))
+    along = painted.axes.index(axis)
+    holds = np.asarray(painted.data).any(axis=tuple(k for k in range(painted.data.ndim) if k != along))
     labelled = tuple(int(k) for k in np.flatnonzero(holds))
-    closed = tuple(sorted(finished))
     before = None
     if closed and answer is not None:
         before = from_layer(answer)
         before = before.replace(data=np.array(before.data))
-    done = tuple(sorted({*corrected, *labelled, *settled_slices(viewer, labels), *right}))
+    known = {
+        *settled_slices(viewer, labels, axis),
+        *right,
+        *(corrected if axis == across else ()),
+        *(labelled if whole else ()),
+    }
     return LessonJob(
-        image, labels, answer, from_layer(image), painted, tuple(corrected), labelled, done, closed, before
-    )
+        image, labels, answer, from_layer(image), painted, tuple(corrected), labelled, tuple(sorted(known)), closed, before,
+        axis, across,
+    )  # fmt: skip
+
+
+def _axis(seq: ImageSequence, prompts: ImageSequence, answer: Labels | None) -> str:
+    """The axis along which objects are carried: as before where one of them is in the last answer, else across what is painted."""
+    values = np.unique(np.asarray(prompts.data))
+    if answer is not None and np.isin(values[values > 0], np.asarray(answer.data)).any():
+        return answer_axis(answer)
+    return painted_axis(seq, prompts) if values.any() else own_axis(seq)
 
 
 def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation) -> Labels:
@@ -181,13 +214,13 @@ def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation)
     editing = editing_of(viewer)
     with editing.step("a new answer"):
         if job.answer is not None and job.corrected and job.answer in viewer.layers:
-            take_over(viewer, job.answer, job.labels, job.corrected)
-        segmentation = with_painted(segmentation, from_layer(job.labels), job.done)
+            take_over(viewer, job.answer, job.labels, job.corrected, job.answer_axis)
+        segmentation = with_painted(segmentation, from_layer(job.labels), job.done, job.axis)
         if job.before is not None:
             segmentation = with_finished(segmentation, job.before, job.finished)
         before = None if job.answer is None or answered(job.answer) is None else as_it_is(job.answer)
         answer = show_answer(viewer, job.image, segmentation, job.answer, job.labels)
-        remember_answer(answer, job.image, job.labels, slice_doubt(segmentation))
+        remember_answer(answer, job.image, job.labels, slice_doubt(segmentation), axis=job.axis)
         if before is not None and answer is job.answer:
             editing.act(before, as_it_is(answer))
     return answer
@@ -213,7 +246,7 @@ def propagate(
     viewer : ViewerModel
     image : Image layer
     labels : Labels
-        What is painted; slices with a label are complete.
+        What is painted; an object is complete on the slices on which it is painted.
     model : Model, name or bundle folder, optional
         A promptable network; None: outlines are interpolated between painted slices, without a network.
     before : Labels, optional

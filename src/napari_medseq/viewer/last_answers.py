@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.viewer.editing import real
-from napari_medseq.viewer.lessons import most_doubtful, painted_slices, settled_slices
+from napari_medseq.viewer.layers import from_layer
+from napari_medseq.viewer.lessons import most_doubtful, own_axis, painted_slices, settled_slices
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -30,12 +31,15 @@ class Answered:
         How much of each slice (or frame) the model is unsure of, in any unit; None if it did not say.
     finished : set of int
         Labels of objects that a new answer must not change; a window adds to them and removes from them.
+    axis : str or None
+        The axis of the sequence along which the slices (or frames) of the answer are counted; None: frames, else its own slices.
     """
 
     image: ref[Image]
     labels: ref[Labels]
     doubt: NDArray[np.float64] | None
     finished: set[int]
+    axis: str | None = None
 
 
 _ANSWERED: WeakKeyDictionary[Labels, Answered] = WeakKeyDictionary()
@@ -52,12 +56,19 @@ def remember_answer(
     labels: Labels,
     doubt: NDArray[np.float64] | None,
     finished: Iterable[int] = (),
+    axis: str | None = None,
 ) -> None:
     """Record what an answer was computed from; finished objects stay finished while the image is the same."""
     image, labels, before = real(image), real(labels), answered(answer)
     kept = before.finished if before is not None and before.image() is image else set[int]()
     kept.update(finished)
-    _ANSWERED[real(answer)] = Answered(ref(image), ref(labels), doubt, kept)
+    _ANSWERED[real(answer)] = Answered(ref(image), ref(labels), doubt, kept, axis)
+
+
+def answer_axis(answer: Labels) -> str:
+    """The axis of an answer's sequence along which its slices (or frames) are counted."""
+    known = answered(answer)
+    return own_axis(from_layer(answer)) if known is None or known.axis is None else known.axis
 
 
 def as_it_is(answer: Labels) -> Callable[[], None]:
@@ -103,7 +114,9 @@ def next_slice(viewer: ViewerModel, answer: Labels) -> int | None:
     labels = None if known is None else known.labels()
     if known is None or labels is None or known.doubt is None:
         return None
-    return most_doubtful(known.doubt, {*painted_slices(labels), *settled_slices(viewer, labels)})
+    return most_doubtful(
+        known.doubt, {*painted_slices(labels, known.axis), *settled_slices(viewer, labels, known.axis)}
+    )
 
 
 def holds_painted(answer: Labels, labels: Labels) -> bool:

@@ -24,36 +24,50 @@ if TYPE_CHECKING:
     from napari_medseq.sequence import ImageSequence
 
 
-def corrected_slices(viewer: ViewerModel, answer: Labels) -> list[int]:
-    """The slices (or frames) in which a person painted in a model's answer, as indices of its sequence."""
-    axis, flipped = _step_axis(answer)
+def own_axis(seq: ImageSequence) -> str:
+    """The axis that a sequence is a series along: frames, else its own slices."""
+    return "t" if "t" in seq.axes else seq.slice_axis
+
+
+def corrected_slices(viewer: ViewerModel, answer: Labels, axis_name: str | None = None) -> list[int]:
+    """The slices (or frames) in which a person painted in a model's answer, as indices of its sequence.
+
+    `axis_name` is the axis of the sequence that they lie along; None: frames, else its own slices. So it is in the functions below.
+    """
+    axis, flipped = _step_axis(answer, axis_name)
     painted = editing_of(viewer).marks(answer).painted
     steps = np.flatnonzero(painted.any(axis=tuple(k for k in range(painted.ndim) if k != axis)))
     n = painted.shape[axis]
     return sorted(int(n - 1 - k if flipped else k) for k in steps)
 
 
-def painted_slices(labels: Labels) -> list[int]:
+def painted_slices(labels: Labels, axis_name: str | None = None) -> list[int]:
     """The slices (or frames) in which a label layer holds a label, as indices of its sequence."""
-    axis, flipped = _step_axis(labels)
+    axis, flipped = _step_axis(labels, axis_name)
     data = np.asarray(labels.data)
     steps = np.flatnonzero((data != 0).any(axis=tuple(k for k in range(data.ndim) if k != axis)))
     return sorted(int(data.shape[axis] - 1 - k if flipped else k) for k in steps)
 
 
-def settled_slices(viewer: ViewerModel, labels: Labels) -> list[int]:
+def settled_slices(viewer: ViewerModel, labels: Labels, axis_name: str | None = None) -> list[int]:
     """The slices (or frames) of which every voxel counts as painted, because they were corrected or accepted, also as
     empty; as indices of its sequence."""
     marks = editing_of(viewer).marks(labels)
     if not marks.any:
         return []
-    axis, flipped = _step_axis(labels)
+    axis, flipped = _step_axis(labels, axis_name)
     painted = marks.painted
     steps = np.flatnonzero(painted.all(axis=tuple(k for k in range(painted.ndim) if k != axis)))
     return sorted(int(painted.shape[axis] - 1 - k if flipped else k) for k in steps)
 
 
-def take_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequence[int] | None = None) -> list[int]:
+def take_over(
+    viewer: ViewerModel,
+    answer: Labels,
+    labels: Labels,
+    steps: Sequence[int] | None = None,
+    axis_name: str | None = None,
+) -> list[int]:
     """Copy the slices of an answer that a person corrected into the painted labels as a whole.
 
     Parameters
@@ -67,6 +81,8 @@ def take_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequen
         answer are removed.
     steps : sequence of int, optional
         Restrict the corrected slices to these.
+    axis_name : str, optional
+        As for `corrected_slices`.
 
     Returns
     -------
@@ -79,7 +95,7 @@ def take_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequen
         If the two layers are of different shapes.
     """
     answer, labels = real(answer), real(labels)
-    taking = taken_over(viewer, answer, labels, steps)
+    taking = taken_over(viewer, answer, labels, steps, axis_name)
     if taking.steps:
         editing = editing_of(viewer)
         with editing.step(f"taking over {len(taking.steps)} corrected slice{'' if len(taking.steps) == 1 else 's'}"):
@@ -107,7 +123,13 @@ class TakenOver(NamedTuple):
     left: Flags
 
 
-def taken_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequence[int] | None = None) -> TakenOver:
+def taken_over(
+    viewer: ViewerModel,
+    answer: Labels,
+    labels: Labels,
+    steps: Sequence[int] | None = None,
+    axis_name: str | None = None,
+) -> TakenOver:
     """What `take_over` would write; no layer is changed.
 
     Raises
@@ -121,8 +143,8 @@ def taken_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Seque
             f"{answer.name} and {labels.name} do not lie on the same grid; corrections cannot be taken over."
         )
     editing = editing_of(viewer)
-    corrected = [step for step in corrected_slices(viewer, answer) if steps is None or step in steps]
-    axis, flipped = _step_axis(answer)
+    corrected = [step for step in corrected_slices(viewer, answer, axis_name) if steps is None or step in steps]
+    axis, flipped = _step_axis(answer, axis_name)
     n = answer.data.shape[axis]
     painted, values = editing.marks(answer).painted, np.asarray(answer.data)
     data: Values = np.array(labels.data, dtype=np.promote_types(labels.data.dtype, answer.data.dtype))
@@ -138,8 +160,10 @@ def taken_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Seque
     return TakenOver(corrected, data, flags, answer_flags)
 
 
-def with_painted(segmentation: Segmentation, painted: ImageSequence, steps: Sequence[int]) -> Segmentation:
-    """An answer whose slices (or frames) that a person painted are exactly as painted.
+def with_painted(
+    segmentation: Segmentation, painted: ImageSequence, steps: Sequence[int], axis_name: str | None = None
+) -> Segmentation:
+    """An answer whose slices (or frames) that a person painted are exactly as painted, and that holds every painted voxel of others.
 
     Parameters
     ----------
@@ -148,13 +172,17 @@ def with_painted(segmentation: Segmentation, painted: ImageSequence, steps: Sequ
         The painted labels, on the grid of the answer.
     steps : sequence of int
         The slices that are complete; where they are empty, nothing is labelled.
+    axis_name : str, optional
+        As for `corrected_slices`.
     """
     seq = segmentation.labels
-    axis = seq.axes.index("t" if "t" in seq.axes else seq.slice_axis)
+    axis = seq.axes.index(axis_name or own_axis(seq))
     data = np.array(seq.data, dtype=np.promote_types(seq.data.dtype, painted.data.dtype))
     where = (slice(None),) * axis + (list(steps),)
-    if steps and data.shape == painted.data.shape:
-        data[where] = np.asarray(painted.data)[where]
+    if data.shape == painted.data.shape:
+        own = np.asarray(painted.data)
+        np.copyto(data, own, where=own != 0)
+        data[where] = own[where]
     return replace(segmentation, labels=seq.replace(data=data))
 
 
@@ -179,8 +207,8 @@ def with_finished(segmentation: Segmentation, before: ImageSequence, finished: S
     return replace(segmentation, labels=segmentation.labels.replace(data=data, label_names=names))
 
 
-def interpolated(painted: ImageSequence) -> Segmentation:
-    """The slices between painted ones by interpolated outlines, without any network.
+def interpolated(painted: ImageSequence, axis_name: str | None = None) -> Segmentation:
+    """The slices between painted ones by interpolated outlines, without any network; `axis_name` as for `corrected_slices`.
 
     Raises
     ------
@@ -193,7 +221,7 @@ def interpolated(painted: ImageSequence) -> Segmentation:
     data = np.asarray(painted.data)
     if data.ndim != 3:
         raise MedseqError(f"{painted.name} has no slices to interpolate between. Choose one volume, or one cine.")
-    axis = painted.axes.index("t" if "t" in painted.axes else painted.slice_axis)
+    axis = painted.axes.index(axis_name or own_axis(painted))
     across = [painted.spacing[a] for k, a in enumerate(painted.axes) if k != axis]
     values = [int(v) for v in np.unique(data) if v]
     if not values:
@@ -253,7 +281,7 @@ def slice_doubt(segmentation: Segmentation) -> NDArray[np.float64] | None:
         if segmentation.uncertainty is None:
             return None
         seq = segmentation.uncertainty
-        axis = seq.axes.index("t" if "t" in seq.axes else seq.slice_axis)
+        axis = seq.axes.index(own_axis(seq))
         doubt = np.asarray(seq.data).sum(axis=tuple(k for k in range(len(seq.axes)) if k != axis))
     return np.array(doubt, dtype=np.float64)
 
@@ -284,20 +312,22 @@ def doubtful_slice(segmentation: Segmentation, done: Sequence[int]) -> int | Non
     return None if doubt is None else most_doubtful(doubt, done)
 
 
-def go_to_slice(viewer: ViewerModel, layer: Labels, step: int) -> None:
-    """Show a slice (or frame) of a layer, given as an index of its sequence."""
-    axis, flipped = _step_axis(layer)
+def go_to_slice(viewer: ViewerModel, layer: Labels, step: int, axis_name: str | None = None) -> None:
+    """Show a slice (or frame) of a layer, given as an index of its sequence; a view of other planes is turned to its own."""
+    axis, flipped = _step_axis(layer, axis_name)
     at = np.zeros(layer.ndim)
     at[axis] = layer.data.shape[axis] - 1 - step if flipped else step
     world = np.asarray(layer.data_to_world(at))
     lead = viewer.dims.ndim - layer.ndim
     if str(layer.axis_labels[0]) == "visit":
         viewer.dims.set_point(lead, float(world[0]))
+    if viewer.dims.ndisplay == 2 and lead + axis in viewer.dims.displayed:
+        stepped = [k for k in viewer.dims.order if k != lead + axis]
+        viewer.dims.order = (*stepped[:-2], lead + axis, *stepped[-2:])
     viewer.dims.set_point(lead + axis, float(world[axis]))
 
 
-def _step_axis(layer: Labels) -> tuple[int, bool]:
-    """The layer's axis of slices or frames, and whether it runs backwards."""
-    seq = _layers.from_layer(layer)
-    axis, flipped = _layers.layer_axis(layer, "t" if "t" in seq.axes else seq.slice_axis)
+def _step_axis(layer: Labels, axis_name: str | None = None) -> tuple[int, bool]:
+    """The layer's axis of slices or frames (see `corrected_slices`), and whether it runs backwards."""
+    axis, flipped = _layers.layer_axis(layer, axis_name or own_axis(_layers.from_layer(layer)))
     return (layer.ndim - 3 if axis is None else axis), flipped

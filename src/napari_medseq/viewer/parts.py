@@ -75,16 +75,29 @@ def place_in_view(viewer: ViewerModel, layer: Layer) -> dict[str, int]:
     return place
 
 
-def shown_slice(viewer: ViewerModel, image: Layer) -> int:
+def shown_slice(viewer: ViewerModel, image: Layer, axis_name: str | None = None) -> int:
     """The slice (or frame) of an image that the sliders show, as an index of its sequence.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Layer
+    axis_name : str, optional
+        The axis of the sequence that the slices lie along; None: frames, else its own slices.
 
     Raises
     ------
     MedseqError
-        If what is shown lies outside the image.
+        If what is shown lies outside the image, or no single slice is shown, but planes across them.
     """
     seq = _layers.from_layer(image)
-    axis = "t" if "t" in seq.axes else seq.slice_axis
+    axis = axis_name or ("t" if "t" in seq.axes else seq.slice_axis)
+    at, _ = _layers.layer_axis(image, axis)
+    if at is not None and at + viewer.dims.ndim - image.ndim in viewer.dims.displayed:
+        raise MedseqError(
+            f"No single slice of {image.name} along {axis} is shown. Turn the view (the button with the cube below the layers) until a "
+            f"slider is named {image.axis_labels[at]}."
+        )
     index = place_in_view(viewer, image).get(axis, 0)
     if not 0 <= index < seq.size(axis):
         raise MedseqError(f"The slice that is shown is none of {image.name}. Move the slider into it.")

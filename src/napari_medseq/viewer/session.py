@@ -311,7 +311,7 @@ def _answers(layers: Sequence[Layer]) -> tuple[dict[str, object], ...]:
         if known is not None and id(image) in numbers and id(labels) in numbers:
             answers.append({
                 "answer": number, "image": numbers[id(image)], "labels": numbers[id(labels)],
-                "doubt": known.doubt, "finished": sorted(known.finished),
+                "doubt": known.doubt, "finished": sorted(known.finished), "axis": known.axis,
             })  # fmt: skip
     return tuple(answers)
 

@@ -331,7 +331,7 @@ def _restore_answers(content: SessionContent) -> None:
     for facts in content.answers:
         answer, image, labels = (shown.get(int(facts[role])) for role in ("answer", "image", "labels"))
         if answer is not None and image is not None and labels is not None:
-            remember_answer(answer, image, labels, facts["doubt"], facts["finished"])
+            remember_answer(answer, image, labels, facts["doubt"], facts["finished"], facts.get("axis"))
 
 
 def _look(viewer: ViewerModel, view: Mapping[str, Any]) -> None:
