@@ -1,9 +1,11 @@
-"""One colour per lesion identity, the same in the viewer's label layers and in every plot."""
+"""One colour per lesion identity, the same in the viewer's label layers and in every plot; and colours as one grey value."""
 
 from __future__ import annotations
 
 from colorsys import hsv_to_rgb
 
+#: red, green and blue in luminance (ITU-R BT.601)
+LUMINANCE = (0.299, 0.587, 0.114)
 _GOLDEN = 0.6180339887498949
 
 

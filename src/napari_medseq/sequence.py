@@ -200,9 +200,8 @@ class ImageSequence:
             If there is a ``t`` or ``c`` axis.
         """
         if set(self.axes) & {"t", "c"}:
-            raise MedseqError(
-                f"{self.name} has axes {self.axes}; a single volume (z, y, x) is needed here. Choose a frame."
-            )
+            advice = "Choose a frame." if "t" in self.axes else "Its colours have to be one grey channel first."
+            raise MedseqError(f"{self.name} has axes {self.axes}; a single volume (z, y, x) is needed here. {advice}")
         volume = np.asarray(self.data)
         return volume if "z" in self.axes else volume[np.newaxis]
 

@@ -260,3 +260,23 @@ def test_response_colours_a_whole_visit_and_corrections_keep_the_meaning(followe
 )  # fmt: skip
 def test_categories_of_all_rules_have_a_colour(category: str, colour: tuple[float, ...]) -> None:
     assert response_colour(category) == colour
+
+
+def test_values_follow_layers_that_are_hidden_shown_added_and_removed(followed: Any) -> None:
+    view.show_values(followed)
+    followed.cursor.position = tuple(followed.dims.point)
+    overlay = followed.canvas.overlays["medseq values"]
+    images = [layer for layer in followed.layers if "T1post" in layer.name and layer._type_string == "image"]
+    for layer in images:
+        layer.visible = False
+    assert "T1post:" not in overlay.text
+    images[0].visible = True
+    assert "T1post:" in overlay.text
+    other = followed.add_image(
+        np.full(images[0].data.shape, 7.0), name="other", scale=images[0].scale, translate=images[0].translate
+    )
+    assert "other: 7" in overlay.text
+    other.visible = False
+    assert "other" not in overlay.text
+    followed.layers.clear()
+    assert not overlay.visible

@@ -259,3 +259,13 @@ def test_interpolation_only_fills_between_and_nothing_beyond(
     assert dice(found[6:9], TRUTH[6:9]) > 0.85
     assert np.array_equal(found[[5, 9]], TRUTH[[5, 9]])
     assert "interpolated" in widget.outcome.text()
+
+
+def test_a_mask_that_no_answer_hid_stays_hidden_when_it_is_selected(scene: tuple[Any, TeachWidget], qtbot: Any) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    labels = some(widget.labels.layer)
+    labels.visible = False
+    viewer.layers.selection.active = viewer.layers["scan"]
+    viewer.layers.selection.active = labels
+    assert not labels.visible

@@ -145,3 +145,14 @@ def test_colours_of_many_structures_and_of_what_is_painted_later() -> None:
     ring = mask_colormap({3: (0.0, 0.0, 1.0, 1.0)})
     np.testing.assert_allclose(ring.map(3), (0.0, 0.0, 1.0, 1.0), atol=1e-6)
     assert len({tuple(ring.map(v)) for v in range(1, 50)}) == 49
+
+
+def test_masks_on_one_grid_are_seen_with_the_image_that_they_are_called_after() -> None:
+    phases = [image("MR", "ED"), image("MR", "ES"), image("MR", "EDgated")]
+    masks = [
+        phases[0].labels_like(np.ones(phases[0].data.shape, np.uint8), name=name, label_names={})
+        for name in ("ED_labels", "ES_labels", "ROI")
+    ]
+    data = study_layer_data(Study("s", (Visit(None, tuple(phases), tuple(masks), "v"),)))
+    seen = [str(kwargs["metadata"][KEY]["name"]) for _, kwargs, _ in data if kwargs.get("visible", True)]
+    assert seen == ["ED", "ED_labels", "ROI"] or seen == ["ED", "ROI", "ED_labels"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from napari.layers import Image
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
@@ -17,6 +18,7 @@ from napari_medseq._napari.analyse_widget import AnalyseWidget
 from napari_medseq._napari.model_box import announce_models
 from napari_medseq._napari.reader import get_reader
 from napari_medseq._napari.teach_widget import TeachWidget
+from napari_medseq.errors import MedseqError
 from napari_medseq.inference import Classification
 from napari_medseq.preprocessing import Percentile, save
 from napari_medseq.training import TeachSettings, lesson_quality, teach
@@ -158,14 +160,31 @@ def test_classification_shows_probabilities_per_slice(
 @pytest.mark.usefixtures("knows")
 def test_a_model_of_several_channels_asks_for_each(viewer: Any, wait: Wait) -> None:
     widget = docked(viewer, AnalyseWidget, wait)
-    info = widget.model.info.model_copy(update={"channels": ("T1", "T2"), "name": "two"})
+    info = widget.model.info.model_copy(update={"channels": ("PD", "T2"), "name": "two"})
     widget.model.box.addItem("two", info)
     widget.model.box.setCurrentText("two")
-    assert list(widget._channels) == ["T1", "T2"]
+    assert list(widget._channels) == ["PD", "T2"]
     assert not widget.images.isVisibleTo(widget)
+    assert not widget.run_button.isEnabled()
+    assert "image of a channel" in widget.run_button.toolTip()
+    # images that arrive are chosen by their names; a channel may stay empty, but none gets the image of another one
+    name = next(layer.name for layer in viewer.layers if isinstance(layer, Image))
+    for contrast in ("PD", "T2"):
+        seq = verbs.to_sequence(viewer.layers[name])
+        verbs.add_sequence(viewer, seq.replace(name=f"scan {contrast}"))
+    assert [box.currentText() for box in widget._channels.values()] == ["scan PD", "scan T2"]
     layers, inputs = widget._inputs()
-    assert list(inputs[0]) == ["T1", "T2"]
-    assert len(layers) == 1
+    assert {name: seq.name for name, seq in inputs[0].items()} == {"PD": "scan PD", "T2": "scan T2"}
+    assert [layer.name for layer in layers] == ["scan PD"]
+    widget._channels["PD"].setCurrentText("(none)")
+    widget._channels["PD"].activated.emit(0)
+    viewer.layers.remove(viewer.layers[-1])
+    verbs.add_sequence(viewer, seq.replace(name="scan T2 again"))
+    assert [box.currentText() for box in widget._channels.values()] == ["(none)", "scan T2 again"]
+    assert list(widget._inputs()[1][0]) == ["T2"]
+    widget._channels["PD"].setCurrentText("scan T2 again")
+    with pytest.raises(MedseqError, match="scan T2 again is chosen for PD and T2"):
+        widget._inputs()
     # the colours of one picture are not images of their own
     widget.model.box.addItem(
         "colours", info.model_copy(update={"channels": ("red", "green", "blue"), "name": "colours"})

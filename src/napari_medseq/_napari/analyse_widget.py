@@ -69,6 +69,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.found: list[Segmentation | Classification] = []
         self._channels: dict[str, LayerBox] = {}
+        self._by_hand: set[str] = set()
         accompany(napari_viewer)
         active = napari_viewer.layers.selection.active
         self.images = LayerChecklist(napari_viewer, "image", tick=lambda layer: layer == active)
@@ -111,18 +112,32 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         if list(self._channels) != channels:
             while self.channel_form.rowCount():
                 self.channel_form.removeRow(0)
-            self._channels = {name: LayerBox(self.viewer, ["image"]) for name in channels}
+            self._channels = {name: LayerBox(self.viewer, ["image"], optional="(none)") for name in channels}
+            self._by_hand = set()
             for name, box in self._channels.items():
-                box.setToolTip(f"The image of the channel {name}")
+                box.setToolTip(f"The image of the channel {name}; some models do without one of their channels")
                 self.channel_form.addRow(name, box)
+                box.activated.connect(lambda _index, name=name: self._by_hand.add(name))
+                box.currentIndexChanged.connect(self._update)
+                box.listed.connect(self._choose_channels)
+            self._choose_channels()
         self.channel_rows.setVisible(several)
         self.images.setVisible(not several)
         self.image_label.setVisible(not several)
         self.options.for_task("segmentation" if info is None else info.task)
         self._update()
 
+    def _choose_channels(self) -> None:
+        """Choose the image of each channel by its name or modality, unless the user has chosen."""
+        if self.model.info is not None:
+            known = verbs.channel_layers(self.viewer, self.model.info)
+            for name, box in self._channels.items():
+                if box.layer is None and name in known and name not in self._by_hand:
+                    box.choose(known[name])
+
     def _update(self, _event: object = None) -> None:
-        chosen = bool(self._channels) or bool(self.images.layers)
+        channels = [box.layer for box in self._channels.values() if box.layer is not None]
+        chosen = bool(channels) if self._channels else bool(self.images.layers)
         why = (
             "A job of this widget runs"
             if self.work.busy
@@ -130,6 +145,8 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             if self.model.info is None
             else ""
             if chosen
+            else "Choose the image of a channel first"
+            if self._channels and self.images.count()
             else "Tick an image first"
             if self.images.count()
             else "Open an image first: drag a file or folder into the viewer"
@@ -204,11 +221,15 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         """The layers that results belong to, and the images for the verb."""
         if self._channels:
             boxes = {name: box.layer for name, box in self._channels.items()}
-            missing = [name for name, layer in boxes.items() if layer is None]
-            if missing:
-                raise MedseqError(f"No image is chosen for the channel(s) {', '.join(missing)}. Open and choose one.")
-            first = next(iter(boxes.values()))
-            return [first], [{name: verbs.to_sequence(layer) for name, layer in boxes.items()}]
+            chosen = {name: layer for name, layer in boxes.items() if layer is not None}
+            for layer in chosen.values():
+                of_layer = [name for name, other in chosen.items() if other == layer]
+                if len(of_layer) > 1:
+                    raise MedseqError(
+                        f"{layer.name} is chosen for {' and '.join(of_layer)}. Choose the image of each channel, or (none)."
+                    )
+            first = next(iter(chosen.values()))
+            return [first], [{name: verbs.to_sequence(layer) for name, layer in chosen.items()}]
         layers = self.images.layers
         if not layers:
             raise MedseqError("No image is ticked. Tick at least one in the list.")

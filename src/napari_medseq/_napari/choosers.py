@@ -142,6 +142,8 @@ class ShortBox(QComboBox):  # type: ignore[misc]
 class LayerBox(ShortBox):
     """A list of layers of given kinds ("image", "labels"), or no layer, which `optional` names."""
 
+    #: the list of layers was made anew
+    listed = Signal()
     #: names of layers begin with patient and visit, so that they differ at their ends
     shortened = Qt.ElideMiddle
 
@@ -178,6 +180,7 @@ class LayerBox(ShortBox):
         self._not_listed = "\n".join(f"Not listed: {layer.name} has {layer.ndim} axes; {AT_MOST}" for layer in unfit)
         self._name_whole(self.currentText())
         self._follow_front()
+        self.listed.emit()
 
     def _follow_front(self, _event: object = None) -> None:
         """When another patient comes to the front, choose that one's layer of the same series, else its first one."""

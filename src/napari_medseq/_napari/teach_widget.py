@@ -212,8 +212,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._update()
 
     def _show_painted(self, event: Event) -> None:
-        """Show the painted labels again when a person, or an outline made from a box, goes on in them."""
-        if event.value is not None and event.value == self.labels.layer and not event.value.visible:
+        """Show the painted labels that an answer hid again when a person, or an outline made from a box, goes on in them."""
+        if self.answer is not None and event.value == self.labels.layer and not event.value.visible:
             event.value.visible = True
 
     def _teach_box(self) -> QGroupBox:

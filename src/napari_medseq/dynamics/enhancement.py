@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.colours import LUMINANCE
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence
@@ -28,7 +29,7 @@ def time_intensity(
     Parameters
     ----------
     image : ImageSequence
-        With axis ``t``; read frame by frame when lazy.
+        With axis ``t``; read frame by frame when lazy. Colours are taken as luminance (ITU-R BT.601).
     labels : ImageSequence
         On the same grid, without ``t`` (one mask for all frames) or with one mask per frame.
     progress, cancelled : callables, optional
@@ -60,7 +61,7 @@ def time_intensity(
     rows: list[dict[str, Any]] = []
     for frame in with_progress(range(frames), frames, "curves", progress, cancelled):
         mask = still if still is not None else labels.frame(frame).volume_zyx()
-        volume = np.asarray(image.frame(frame).volume_zyx(), dtype=np.float64)
+        volume = _grey(image.frame(frame))
         where = np.nonzero(mask)
         inside, values = mask[where], volume[where]
         for lesion in np.unique(inside).tolist():
@@ -78,6 +79,16 @@ def time_intensity(
             )
     columns = ["lesion", "label", "frame", "time_s", "voxels", "mean", "sd"]
     return pd.DataFrame(rows, columns=columns).sort_values(["lesion", "frame"], ignore_index=True)
+
+
+def _grey(frame: ImageSequence) -> NDArray[np.float64]:
+    """A frame as a volume (z, y, x); colours as luminance."""
+    if "c" not in frame.axes:
+        return np.asarray(frame.volume_zyx(), dtype=np.float64)
+    colours = np.moveaxis(np.asarray(frame.data), frame.axes.index("c"), -1)[..., :3]
+    axes = tuple(a for a in frame.axes if a != "c")
+    grey = frame.replace(data=colours.astype(np.float64) @ np.array(LUMINANCE), axes=axes)
+    return np.asarray(grey.volume_zyx(), dtype=np.float64)
 
 
 def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.DataFrame:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.colours import LUMINANCE
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import SPACE, ImageSequence
 
-#: red, green and blue in luminance (ITU-R BT.601)
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 #: no intensity is so large: it marks what was not measured (-3.4e38 is usual), and the sum of its squares is not a float32
 _HUGE = 1e15
 
@@ -65,7 +64,7 @@ class Planes:
         names = [a for a in self.image.axes if a not in at]
         plane = np.asarray(self.image.data[index])
         if "c" in names:
-            plane = plane[..., :3].astype(np.float32) @ LUMINANCE
+            plane = plane[..., :3].astype(np.float32) @ np.array(LUMINANCE, np.float32)
             names = names[:-1]
         plane = plane.astype(np.float32, copy=False)
         usable = np.abs(plane) < _HUGE  # False for NaN

@@ -84,6 +84,8 @@ def place(
         slice_axis = thickest_axis(new_affine, (grid[0], grid[1], grid[2]))
     else:
         slice_axis = "xyz"[turn.order.index("xyz".index(slice_axis))]
+    # a file format that has no pictures over time keeps those of a video as volumes of one slice
+    flat |= not oriented and "t" in axes
     if flat and array.shape[axes.index("z")] == 1 and turn.order[2] == 2:
         array = array[(slice(None),) * axes.index("z") + (0,)]
         axes = tuple(a for a in axes if a != "z")

@@ -172,6 +172,8 @@ def _place(image: Any, affine: Affine, *, oriented: bool) -> None:
 def _describe(header: Any, seq: ImageSequence) -> dict[str, Any]:
     """Set the time between frames and the intent of a header; returned is what NIfTI has no field for."""
     extras: dict[str, Any] = {}
+    if not seq.oriented:  # whose place NIfTI derives from the size of the voxels alone
+        extras["affine"] = restored(seq)[2].tolist()
     if seq.times is not None:
         steps = np.diff(seq.times)
         header["pixdim"][4] = float(np.mean(steps)) if len(steps) else 1.0

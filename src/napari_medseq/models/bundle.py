@@ -112,10 +112,20 @@ def read_info(folder: Path) -> ModelInfo:
         "licence": str(metadata.get("license", "")),
         "folder": str(folder),
         "card": text,
+        "missing_channels": _takes_missing_channels(folder / INFERENCE),
     }
     return checked(
         ModelInfo, {**facts, **others}, where=f"{folder / METADATA} does not describe a model", error=ModelError
     )
+
+
+def _takes_missing_channels(path: Path) -> bool:
+    """Whether the inference settings say that channels may be missing; what is wrong with the file is said when the model is loaded."""
+    try:
+        inference = read_json(path).get("inference")
+    except ModelError:
+        return False
+    return isinstance(inference, dict) and inference.get("missing_channels") is True
 
 
 def read_settings(folder: Path) -> tuple[dict[str, Plain], dict[str, Plain]]:

@@ -24,10 +24,13 @@ class Chosen:
     visit : Visit
     channels : dict of str to ImageSequence
         Channel name → image, in the model's order; one entry for a model of one channel.
+    several : bool
+        Whether the model has several channels, of which some may be missing.
     """
 
     visit: Visit
     channels: dict[str, ImageSequence]
+    several: bool = False
 
     @property
     def image(self) -> ImageSequence:
@@ -37,7 +40,7 @@ class Chosen:
     @property
     def images(self) -> ImageSequence | dict[str, ImageSequence]:
         """The input of `ms.segment`: the image, or the channels if there are several."""
-        return self.channels if len(self.channels) > 1 else self.image
+        return self.channels if self.several or len(self.channels) > 1 else self.image
 
 
 def choose_images(study: Study, info: ModelInfo, *, series: Series = None, force: bool = False) -> list[Chosen]:
@@ -64,7 +67,7 @@ def choose_images(study: Study, info: ModelInfo, *, series: Series = None, force
         if not images or (patterns and not any(matches(i, patterns) for i in images)):
             _warn(f"{where} is left out: it has no image{qualifier} (images: {_names(images)}).")
             continue
-        chosen.append(Chosen(visit, _channels(images, info, patterns, where, force)))
+        chosen.append(Chosen(visit, _channels(images, info, patterns, where, force), _several(info)))
     if not chosen:
         every = _names([i for v in study.visits for i in v.images])
         raise ReadError(
@@ -90,7 +93,7 @@ def choose_image(
     """
     patterns = [series] if isinstance(series, str) else list(series or [])
     channels = _channels([i for i in images if i.kind == "image"], info, patterns, where, force)
-    return channels if len(channels) > 1 else next(iter(channels.values()))
+    return channels if _several(info) else next(iter(channels.values()))
 
 
 def _warn(text: str) -> None:
@@ -101,19 +104,46 @@ def _names(images: Sequence[ImageSequence]) -> str:
     return ", ".join(sorted({i.name for i in images})) or "none"
 
 
+def _several(info: ModelInfo) -> bool:
+    """Whether each channel of a model is an image of its own."""
+    return len(info.channels) > 1 and not takes_colours(info)
+
+
 def _channels(
     images: Sequence[ImageSequence], info: ModelInfo, patterns: Sequence[str], where: str, force: bool
 ) -> dict[str, ImageSequence]:
     """Channel → image of one visit."""
-    if len(info.channels) <= 1 or takes_colours(info):
+    if not _several(info):
         name = info.channels[0] if len(info.channels) == 1 else "image"
         return {name: _one(images, info, patterns or list(info.name_patterns), where, force, given=bool(patterns))}
     # several channels: each is the image whose name holds the channel's name
     pool = [i for i in images if matches(i, patterns)] if patterns else list(images)
+    of_channel = {c: _not_of_others(pool, info, c) for c in info.channels}
+    named = [c for c in info.channels if any(matches(i, [f"*{c}*"]) for i in of_channel[c])]
+    without = [c for c in info.channels if c not in named] if info.missing_channels and named else []
+    if without:
+        _warn(f"{where}: no image is called like {' or '.join(without)}; {info.name} goes on without.")
     return {
-        c: _one(_not_of_others(pool, info, c), info, [f"*{c}*"], f"{where}, channel {c!r}", force, given=True)
+        c: _one(of_channel[c], info, [f"*{c}*"], f"{where}, channel {c!r}", force, given=True)
         for c in info.channels
+        if c not in without
     }
+
+
+#: channels that are called otherwise than their modality in DICOM
+_MODALITIES = {"PET": "PT", "MRI": "MR"}
+
+
+def known_channels(images: Sequence[ImageSequence], info: ModelInfo) -> dict[str, ImageSequence]:
+    """Channel → image, for the channels of a model of which one image alone holds the name, or else is of the modality."""
+    known: dict[str, ImageSequence] = {}
+    for channel in info.channels:
+        pool = [i for i in _not_of_others(images, info, channel) if why_unsuitable(info, i) is None]
+        modality = _MODALITIES.get(channel.upper(), channel.upper())
+        fitting = [i for i in pool if matches(i, [f"*{channel}*"])] or [i for i in pool if i.modality == modality]
+        if len(fitting) == 1:
+            known[channel] = fitting[0]
+    return known
 
 
 def _not_of_others(images: Sequence[ImageSequence], info: ModelInfo, channel: str) -> list[ImageSequence]:

@@ -29,6 +29,8 @@ class ModelInfo(Settings):
         Case-insensitive `fnmatch` patterns on image names that pick the model's image in a study.
     channels : tuple of str
         What each input channel is.
+    missing_channels : bool
+        Whether the model does without channels of which there is no image.
     classes : dict of int to str
         Label value (segmentation) or class index (classification) → name.
     sequence_axis : {"slices", "z", "t", "visit"}
@@ -52,6 +54,7 @@ class ModelInfo(Settings):
     modality: str | None = None
     name_patterns: tuple[str, ...] = ()
     channels: tuple[str, ...] = ("image",)
+    missing_channels: bool = False
     classes: dict[int, str] = Field(default_factory=dict)
     sequence_axis: Literal["slices", "z", "t", "visit"] = "slices"
     look_ahead: int = 0

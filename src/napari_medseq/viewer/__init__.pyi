@@ -24,6 +24,7 @@ from .carrying import looked_at as looked_at
 from .carrying import show_carried as show_carried
 from .changes import change_in_words as change_in_words
 from .changes import show_change as show_change
+from .channels import channel_layers as channel_layers
 from .colouring import colour_by as colour_by
 from .colouring import meaning_of_colours as meaning_of_colours
 from .comparing import MOST_PANES as MOST_PANES
@@ -260,6 +261,7 @@ __all__ = [
     "carrying_job",
     "change_in_words",
     "changed_since",
+    "channel_layers",
     "check_model_name",
     "classify",
     "close_overlay",

@@ -41,7 +41,8 @@ def arranged(data: Sequence[LayerData]) -> list[LayerData]:
 
     One image of each visit is shown: the first of CT, MR and others that is there, the same series at every visit
     where possible, and preferably one with a mask. PET and SPECT glow over it where they cover the same place. The
-    other images are hidden, together with the masks on their grids. Each structure has a colour of its own, the same
+    other images are hidden, together with the masks on their grids, or on the grid of several images with those that are called after
+    them (``ES_labels`` after ``ES``). Each structure has a colour of its own, the same
     at every visit; it is the file's colour unless another structure uses it.
     """
     visits: dict[tuple[str | None, int | None], list[LayerData]] = {}
@@ -86,8 +87,9 @@ def _one_visit(members: Sequence[LayerData], common: Sequence[str], several: boo
         if item[1]["colormap"] == "gray":
             item[1]["colormap"] = "inferno"
     for mask in masks:
-        elsewhere = any(_same_grid(o, mask) for o in (*hidden, *glowing))
-        mask[1]["visible"] = _same_grid(base, mask) or not elsewhere
+        owners = [o for o in images if _same_grid(o, mask)]
+        named = [o for o in owners if _is_called_after(mask, o)] or owners
+        mask[1]["visible"] = not named or any(o is base for o in named)
         if glowing:
             mask[1]["opacity"] = 0.4
     # napari makes the last layer the active one, so it must be visible
@@ -104,6 +106,12 @@ def _short(item: LayerData) -> str:
     facts = _facts(item)
     name = str(facts["name"]).removeprefix(f"{facts.get('study')}_")
     return name.removeprefix(f"{facts.get('visit_name')}_")
+
+
+def _is_called_after(mask: LayerData, image: LayerData) -> bool:
+    """Whether the name of a mask is that of an image with something behind it."""
+    name, own = _short(mask).casefold(), _short(image).casefold()
+    return bool(own) and name.startswith(own) and not name[len(own) : len(own) + 1].isalnum()
 
 
 def _glows(item: LayerData) -> bool:

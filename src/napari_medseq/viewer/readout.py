@@ -19,6 +19,7 @@ from napari_medseq.volumes.padding import is_padding
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
+    from napari.utils.events import Event
 
 _KEY = "medseq values"
 _NAMES = {"hu": "HU", "suv": "SUV"}
@@ -162,10 +163,19 @@ class _Readout:
         self._viewer = ref(viewer)
         self.on = False
         changed = editing_of(viewer).events.changed
-        # the title changes with the patient in front
-        gone, front = viewer.layers.events.removed, viewer.events.title
-        for event in (viewer.cursor.events.position, viewer.dims.events.point, changed, gone, front):
+        layers = viewer.layers.events
+        for event in (
+            viewer.cursor.events.position,
+            viewer.dims.events.point,
+            changed,
+            layers.removed,
+            layers.reordered,
+            viewer.events.title,  # which changes with the patient in front
+        ):
             event.connect(self.update)
+        layers.inserted.connect(self._follow)
+        for layer in viewer.layers:
+            layer.events.visible.connect(self.update)
 
     @classmethod
     def of(cls, viewer: ViewerModel) -> _Readout:
@@ -177,6 +187,11 @@ class _Readout:
 
     def show(self, on: bool) -> None:
         self.on = on
+        self.update()
+
+    def _follow(self, event: Event) -> None:
+        """Follow whether a new layer is shown."""
+        event.value.events.visible.connect(self.update)
         self.update()
 
     def update(self, _event: object = None) -> None:

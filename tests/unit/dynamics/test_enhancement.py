@@ -171,3 +171,15 @@ def test_real_hearts_dilated_ones_pump_less() -> None:
             fractions.setdefault(group.strip(), []).append(cine.ejection(frames, 3).ejection_fraction_percent)
     assert len(fractions["DCM"]) == len(fractions["NOR"]) == 4
     assert max(fractions["DCM"]) < 40 < 50 < min(fractions["NOR"])
+
+
+def test_colours_are_measured_as_luminance() -> None:
+    grey, labels = dynamic_pair()
+    colours = np.stack([np.asarray(grey.data), np.zeros(grey.data.shape), np.full(grey.data.shape, 10.0)], -1)
+    image = grey.replace(data=colours, axes=("t", "z", "y", "x", "c"))
+    curves = dynamic.time_intensity(image, labels)
+    assert curves.query("lesion == 1")["mean"].to_numpy() == pytest.approx(0.299 * CURVE + 1.14)
+    flat = image.replace(data=colours[:, 1], axes=("t", "y", "x", "c"))
+    flat_labels = labels.replace(data=np.asarray(labels.data)[1], axes=("y", "x"))
+    again = dynamic.time_intensity(flat, flat_labels)
+    assert again.query("lesion == 1")["mean"].to_numpy() == pytest.approx(0.299 * CURVE + 1.14)

@@ -15,7 +15,7 @@ IMAGE = ImageSequence(np.zeros(SHAPE, np.uint8), ("z", "y", "x"), affine_from((1
 
 def ball() -> np.ndarray:
     z, y, x = np.ogrid[:40, :48, :52]
-    return (z - 20) ** 2 + (y - 24) ** 2 + (x - 26) ** 2 < 15**2
+    return np.asarray((z - 20) ** 2 + (y - 24) ** 2 + (x - 26) ** 2 < 15**2, bool)
 
 
 def only(mask: np.ndarray, axis: int, steps: list[int]) -> np.ndarray:

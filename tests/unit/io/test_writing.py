@@ -305,3 +305,34 @@ def test_what_has_no_patient_around_it_comes_back_without_one(tmp_path: Path, en
     (again,) = ms.read(ms.write(_seq(oriented=False), tmp_path / f"a{ending}"))
     assert not again.oriented
     np.testing.assert_array_equal(again.data, _seq().data)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".seq.nrrd", ".mha"])
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.ReadWarning")
+def test_a_mask_of_a_video_lies_on_it_again_when_it_is_read(tmp_path: Path, ending: str) -> None:
+    video = ms.ImageSequence(
+        np.zeros((3, 6, 5, 3), np.uint8),
+        ("t", "y", "x", "c"),
+        affine_from((1, 1, 1)),
+        times=np.array([0.0, 2, 3]),
+        oriented=False,
+    )
+    painted = np.zeros((3, 6, 5), np.uint16)
+    painted[1, 2:4, 1:3] = 4
+    mask = video.labels_like(painted, name="video_mask", label_names={4: "cord"})
+    (again,) = ms.read(ms.write(mask, tmp_path / f"video_mask{ending}"))
+    assert again.axes == ("t", "y", "x")
+    assert again.same_grid(video)
+    np.testing.assert_array_equal(again.data, painted)
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.ReadWarning")
+def test_a_place_that_no_longer_fits_the_voxels_is_not_used(tmp_path: Path) -> None:
+    path = ms.write(_seq(oriented=False), tmp_path / "a.nii")
+    (again,) = ms.read(path)
+    assert np.abs(again.affine - _seq().affine).max() < 1e-6
+    content = bytearray(path.read_bytes())
+    content[80:92] = np.full(3, 2, "<f4").tobytes()  # the sizes of voxels, as a program sets them that resamples
+    (tmp_path / "b.nii").write_bytes(content)
+    (other,) = ms.read(tmp_path / "b.nii")
+    assert list(other.spacing.values()) == [2, 2, 2]

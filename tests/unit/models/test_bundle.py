@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_medseq.errors import ModelError
+from napari_medseq.errors import MedseqWarning, ModelError
 from napari_medseq.models import bundle, list_models, load_model, networks, why_unsuitable
-from napari_medseq.models.choosing import choose_image
+from napari_medseq.models.choosing import choose_image, known_channels
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.sequence import ImageSequence, affine_from
 from tests.unit.models.bundles import NETWORK, edit, write
@@ -175,6 +175,28 @@ def test_a_channel_is_not_the_image_of_another_whose_name_holds_its_own() -> Non
     info = ModelInfo(name="m", version="1", task="segmentation", channels=("T1", "T1ce"))
     plain, contrast = image(name="sub-01_t1"), image(name="sub-01_t1ce")
     assert choose_image([contrast, plain], info) == {"T1": plain, "T1ce": contrast}
+
+
+def test_a_model_that_may_lack_channels_takes_those_that_are_there() -> None:
+    info = ModelInfo(name="m", version="1", task="segmentation", channels=("CT", "PET", "MR"), missing_channels=True)
+    ct, pet = image(name="p_CT_image"), image(name="p_PET_image")
+    with pytest.warns(MedseqWarning, match=r"no image is called like \*?MR"):
+        assert choose_image([pet, ct], info) == {"CT": ct, "PET": pet}
+    with pytest.warns(MedseqWarning, match="goes on without"):
+        assert choose_image([ct], info) == {"CT": ct}
+    with pytest.raises(ModelError, match="no image is called like"):
+        choose_image([pet, ct], info.model_copy(update={"missing_channels": False}))
+    with pytest.raises(ModelError, match="no image is called like"):
+        choose_image([image(name="scan")], info)
+    assert load_model("sarcoma").info.missing_channels
+    assert not load_model("brain-tumor").info.missing_channels
+
+
+def test_channels_are_known_by_name_and_else_by_modality() -> None:
+    info = ModelInfo(name="m", version="1", task="segmentation", channels=("CT", "PET", "MR"))
+    ct, pet, mr = image(name="p_CT_image"), image(name="AC WB", modality="PT"), image(name="T1", modality="MR")
+    assert known_channels([mr, pet, ct], info) == {"CT": ct, "PET": pet, "MR": mr}
+    assert known_channels([mr, image(name="T2", modality="MR")], info) == {}
 
 
 def test_a_folder_of_results_that_is_called_like_a_model_does_not_hide_it(

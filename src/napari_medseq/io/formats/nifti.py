@@ -117,6 +117,8 @@ def read_header(path: str | Path) -> Header:
     )
     if single and raw.is_nifti and offset > least:
         header.extra = _our_extension(path, size, int(offset), raw.order)
+        if not oriented:
+            header.affine = _own_affine(header.extra.get("affine"), affine)
     if len(shape) > 3 and shape[3] > 1:
         header.times, header.has_times = _times(header, raw)
     return header
@@ -155,6 +157,17 @@ def _affine(raw: RawHeader, shape: tuple[int, ...], notes: list[str]) -> tuple[A
     centre = (np.array([*shape[:3], 1, 1, 1][:3]) - 1) / 2
     base[:3, 3] = -base[:3, :3] @ centre
     return as_affine(to_mm @ base), False
+
+
+def _own_affine(stored: object, derived: Affine) -> Affine:
+    """The affine that `writing` stored for an image of unknown orientation; the derived one if it is none, or if its voxels have another
+    size, because another program has changed the image since."""
+    try:
+        affine = as_affine(np.array(stored, dtype=np.float64))
+    except (GeometryError, ValueError, TypeError):
+        return derived
+    steps, own = (np.linalg.norm(a[:3, :3], axis=0) for a in (derived, affine))
+    return affine if np.allclose(steps, own, rtol=1e-4) else derived
 
 
 def _corners(affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
