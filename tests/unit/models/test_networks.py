@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,12 @@ def test_the_registry_knows_no_network_until_they_enter_themselves() -> None:
     before, after = map(int, out.split())
     assert before == 0
     assert after >= 11
+
+
+def test_the_page_of_the_models_lists_every_network() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "models.md").read_text(encoding="utf-8")
+    rows = " ".join(line.partition("|")[2].partition("|")[0] for line in page.splitlines() if line.startswith("| `"))
+    assert [name for name in registry.NETWORKS if f"`{name}`" not in rows] == []
 
 
 def test_two_networks_of_one_name_are_refused() -> None:
