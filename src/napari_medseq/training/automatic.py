@@ -39,6 +39,7 @@ from napari_medseq.training.slab_loop import WARM_UP, Course, SlabLoop, fit_slab
 from napari_medseq.training.slab_windows import SlabCase, SlabWindows
 
 _JUDGING = 0.2  # largest share of the time for validation, where the config names no patients for it
+_SLACK = 2.0  # times the time of its windows, for all else of validation: if it ends too early, too few patients are left to set a doubt
 _MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
 _GPU_CORES = 8  # cores of a CPU that make windows as fast as a GPU learns from them
 
@@ -170,7 +171,7 @@ def _learn(
     network = networks.build(task.definition)
     assert isinstance(network, SlabUNet)
     inference = _inference(plan, facts)
-    to_judge = seconds_to_judge(network, inference, task.judging, task.device)
+    to_judge = _SLACK * seconds_to_judge(network, inference, task.judging, task.device)
     if not c.judges:  # patients that the config names all judge
         to_judge = min(to_judge, _JUDGING * budget.seconds)
     loop = _loop(c, plan, task.device, budget.for_training(to_judge))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import MedseqError, heard, unheard
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
-from napari_medseq.training.decoded import Decoded, lies_on
+from napari_medseq.training.decoded import Decoded, is_constant, lies_on
 from napari_medseq.training.exams import check_steps
 from napari_medseq.training.fingerprint import are_numbers, label_counts
 from napari_medseq.training.layouts import Entry, Layout, find_layout
@@ -235,10 +235,10 @@ def _doubts_of_images(entry: Entry, layout: Layout, images: dict[str, ImageSeque
     for name, other in list(images.items())[1:]:
         if not lies_on(other, first):
             doubts.append(f"{name} lies on another grid than {next(iter(images))}; {what_then}")
-    for name, seq in images.items():
-        data = np.asarray(seq.data)
-        if data.size and data.min() == data.max():
-            doubts.append(f"every voxel of {'the image' if len(images) == 1 else name} has one value{left_out}")
+    constant = [name for name, seq in images.items() if is_constant(seq)]
+    for name in constant:
+        what = "the image" if len(images) == 1 else name
+        doubts.append(f"every voxel of {what} has one value{left_out}")
     return doubts
 
 

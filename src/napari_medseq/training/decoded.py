@@ -34,6 +34,7 @@ _APART_MM, _APART_VOXELS = 0.1, 0.5  # largest distance of the corners of image 
 _DARK, _BRIGHT = 64, 191  # grey values between which a blurred mask is neither black nor white
 _CLEAR = 0.9  # share of pixels that must lie outside of these
 _HIDDEN = 0.01  # share of a mask under others from which a warning names it
+_SAMPLE = 1000  # voxels that are compared first
 _KEPT_BYTES = 3 << 30  # most bytes of decoded images held between measuring and framing
 
 
@@ -63,6 +64,7 @@ class Decoded:
         self.most = min(_KEPT_BYTES, int(LARGE * (available_bytes() or _KEPT_BYTES)))
         self.kept: dict[str, tuple[dict[str, ImageSequence], ImageSequence]] = {}
         self.bytes = 0
+        self.left_out: list[str] = []
 
     def read(self, entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
         """A case's channels, colours apart, and its labels.
@@ -79,6 +81,11 @@ class Decoded:
         labels = _placed_like(labels, first)
         if labels.grid != first.grid or not lies_on(labels, first):
             raise MedseqError(f"{entry.case}: {_apart(labels, first)}")
+        if labels.size("t") != first.size("t"):
+            raise MedseqError(
+                f"{entry.case}: the image has {first.size('t')} frame(s), but the labels have {labels.size('t')}; give labels with as many "
+                "frames (those without a label are not learned from), or the frame that was labelled as an image of its own."
+            )
         if self.merge:
             labels = labels.replace(data=np.sign(np.asarray(labels.data)).astype(np.int8), label_names={})
         size = sum(np.asarray(c.data).nbytes for c in (*channels.values(), labels))
@@ -134,7 +141,7 @@ class Decoded:
                 return
             try:
                 with unheard():
-                    parts = list(labelled_frames(entry.case, *self.read(entry)))
+                    parts = list(labelled_frames(entry.case, *_showing(entry.case, *self.read(entry))))
             except MedseqError as error:
                 self.leave_out(entry, error)
                 continue
@@ -145,7 +152,35 @@ class Decoded:
     def leave_out(self, entry: Entry, error: MedseqError) -> None:
         """Warn why a case cannot be used, and go on without it."""
         self.entries = [e for e in self.entries if e is not entry]
+        self.left_out.append(f"{entry.case} is left out: {error}")
         warnings.warn(f"{entry.case} is left out: {error}", MedseqWarning, stacklevel=3)
+
+    def nothing_left(self, what: str) -> MedseqError:
+        """The error that nothing is left, with the first reason and how many more there are."""
+        more = f" ({len(self.left_out) - 1} more: the warnings say why.)" if len(self.left_out) > 1 else ""
+        return MedseqError(f"{what}. {''.join(self.left_out[:1])}{more}")
+
+
+def _showing(
+    case: str, images: dict[str, ImageSequence], labels: ImageSequence
+) -> tuple[dict[str, ImageSequence], ImageSequence]:
+    """A case as it is.
+
+    Raises
+    ------
+    MedseqError
+        If something is labelled where every voxel has one value.
+    """
+    if all(is_constant(i) for i in images.values()) and (np.asarray(labels.data) > 0).any():
+        raise MedseqError(f"{case}: every voxel of the image has one value, so it does not show what is labelled.")
+    return images, labels
+
+
+def is_constant(image: ImageSequence) -> bool:
+    """Whether every voxel has the same value."""
+    data = np.asarray(image.data)
+    some_of_it = data.ravel()[:: max(1, data.size // _SAMPLE)]
+    return bool(data.size) and bool((some_of_it == some_of_it[0]).all()) and bool((data == some_of_it[0]).all())
 
 
 def lies_on(seq: ImageSequence, image: ImageSequence) -> bool:

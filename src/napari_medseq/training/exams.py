@@ -78,7 +78,7 @@ def survey(
         modalities |= {i.modality for i in images.values()}
         shapes.append(own)
     if not shapes:
-        raise MedseqError("No exam could be read; the warnings say why.")
+        raise decoded.nothing_left("No exam could be read")
     along, _ = Counter(a for a, _ in shapes).most_common(1)[0]
     return Survey(
         along=along,
@@ -134,7 +134,7 @@ def exam_cases(
         except MedseqError as error:
             decoded.leave_out(entry, error)
     if not cases:
-        raise MedseqError("No exam could be prepared; the warnings say why.")
+        raise decoded.nothing_left("No exam could be prepared")
     if unread:
         warnings.warn(
             f"Reading took so long that {unread} of {len(entries)} exams are left out; give more minutes.",

@@ -155,6 +155,7 @@ class Measuring:
         self.shape: list[NDArray[np.int64]] = []
         self.frames, self.left_right, self.oriented = False, True, True
         self.channels = {n: _Channel() for n in self.names}
+        self.values: list[set[int]] = []  # of the labels of each case
         self.volumes: dict[int, list[float]] = {}
         self.across: dict[int, list[float]] = {}
         self.sides: dict[int, list[tuple[int, NDArray[np.float64]]]] = {}
@@ -203,6 +204,7 @@ class Measuring:
         """Sizes of what is labelled, and where it lies in the part that is no padding."""
         voxel = geometry.voxel_volume_mm3(labels.affine)
         counts = label_counts(truth)
+        self.values.append(set(counts))
         centres = {}
         for value in counts:
             mask = truth == value

@@ -50,12 +50,13 @@ def measured(
         for value, name in case.labels.label_names.items():
             named.setdefault(value, set()).add(name)
     if not cases_seen:
-        raise MedseqError("No case could be read; the warnings say why.")
+        raise decoded.nothing_left("No case could be read")
     values = sorted(measuring.volumes)
     if not values:
         raise MedseqError("No case holds any label; there is nothing to learn.")
     if not names:
         _check_values(values, numbered=measuring.numbered)
+        _warn_of_two_whites(measuring.values)
         names = {255: "foreground"} if values == [255] else {v: f"class {v}" for v in values}
         names |= _agreed_names(values, named)
     measuring.names.sort(key=lambda n: decoded.channels.index(n) if n in decoded.channels else len(decoded.channels))
@@ -98,6 +99,19 @@ def _check_values(values: Sequence[int], *, numbered: bool) -> None:
         )
 
 
+def _warn_of_two_whites(values: Sequence[Collection[int]]) -> None:
+    """Doubt masks of which some are 0 and 1, and others 0 and 255: these may mean the same."""
+    used = {frozenset(v) for v in values if v}
+    if used == {frozenset({1}), frozenset({255})}:
+        ones = sum(1 in v for v in values)
+        warnings.warn(
+            f"The masks of {ones} case(s) hold 1, and those of {len(values) - ones} case(s) 255 or nothing: each is learned as a class of "
+            "its own. If both mean the same, merge=True makes one class of them (--set merge=true).",
+            MedseqWarning,
+            stacklevel=3,
+        )
+
+
 def slab_cases(
     decoded: Decoded,
     names: Sequence[str],
@@ -134,7 +148,7 @@ def slab_cases(
         cases.append(SlabCase(case.entry.patient, case.name, torch.from_numpy(half), torch.from_numpy(index)))
         cases_seen.add(case.entry.case)
     if not cases:
-        raise MedseqError("No case could be prepared; the warnings say why.")
+        raise decoded.nothing_left("No case could be prepared")
     indices.warn()
     if len(cases_seen) < len(decoded.entries):
         warnings.warn(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import napari_medseq as ms
+from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.training.checking import check_data
 from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.fingerprint import label_counts
@@ -130,3 +131,37 @@ def test_one_value_of_two_names_is_doubted(tmp_path: Path) -> None:
         ms.write(image(), tmp_path / "images" / f"{case}.nii.gz")
         ms.write(labels, tmp_path / "labels" / f"{case}.seg.nrrd")
     assert any("is called liver, spleen in different files" in d for d in check_data(tmp_path).doubts)
+
+
+def decoded_of(folder: Path) -> Decoded:
+    layout = find_layout(folder)
+    return Decoded(layout.entries, layout.modalities, channels=layout.channels)
+
+
+def test_an_image_of_one_value_does_not_show_what_is_labelled(tmp_path: Path) -> None:
+    written(tmp_path, image().labels_like(lesion(), name="a", label_names={}))
+    ms.write(image(data=np.full(SHAPE, 7, np.float32)), tmp_path / "images" / "a.nii.gz")
+    with pytest.raises(
+        MedseqError, match=r"No case could be read\. a is left out: a: every voxel of the image has one value"
+    ):
+        measured(decoded_of(tmp_path), {}, None, None)
+    ms.write(image().labels_like(lesion(), name="b", label_names={}), tmp_path / "labels" / "b.nii.gz")
+    ms.write(image(), tmp_path / "images" / "b.nii.gz")
+    ms.write(image().labels_like(0 * lesion(), name="a", label_names={}), tmp_path / "labels" / "a.nii.gz")
+    assert measured(decoded_of(tmp_path), {}, None, None)[0].measured == 2  # an empty slice is no fault
+
+
+def test_frames_without_labels_of_their_own_are_refused(tmp_path: Path) -> None:
+    written(tmp_path, image().labels_like(lesion(), name="a", label_names={}))
+    cine = image(data=np.stack([image().data] * 3), axes=("t", "z", "y", "x"), times=np.arange(3.0))
+    ms.write(cine, tmp_path / "images" / "a.nii.gz")
+    with pytest.raises(MedseqError, match=r"the image has 3 frame\(s\), but the labels have 1"):
+        measured(decoded_of(tmp_path), {}, None, None)
+
+
+@pytest.mark.filterwarnings("default::napari_medseq.errors.MedseqWarning")
+def test_masks_of_two_whites_are_doubted(tmp_path: Path) -> None:
+    for case, white in (("a", 1), ("b", 255)):
+        written(tmp_path, image().labels_like(white * lesion(), name=case, label_names={}), case)
+    with pytest.warns(MedseqWarning, match="If both mean the same"):
+        assert len(measured(decoded_of(tmp_path), {}, None, None)[1]) == 2
