@@ -121,7 +121,7 @@ class TrainBox(QWidget):  # type: ignore[misc]
                 f"nnU-Net folder: {folder}"
             )
 
-        kept = f"What was learned is kept: train {name} again on the same masks, and it goes on from there."
+        kept = f"What was learned is kept: train {name} again on the same masks, and it continues from there."
         self.work.start("Training", job, done, kept=kept)
 
 

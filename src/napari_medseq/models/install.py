@@ -306,7 +306,7 @@ def _fetch(url: str, part: Path, progress: Progress | None, cancelled: Cancelled
                         progress(have, max(total, have), "downloading")
             if total and have < total:
                 raise ModelError(
-                    f"{url} broke off after {have:,} of {total:,} bytes; add it again to go on from there."
+                    f"{url} broke off after {have:,} of {total:,} bytes; add it again to continue from there."
                 )
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the whole file is there already
@@ -315,7 +315,7 @@ def _fetch(url: str, part: Path, progress: Progress | None, cancelled: Cancelled
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ModelError(
-            f"{url} could not be downloaded: {reason}. Add it again to go on from where it stopped."
+            f"{url} could not be downloaded: {reason}. Add it again to continue from where it stopped."
         ) from None
 
 

@@ -117,7 +117,7 @@ def sentence(row: Mapping[str, Any]) -> str:
 
 
 def _change(subject: str, row: Mapping[str, Any]) -> str:
-    """How a lesion that goes on changed: its volume, how fast it doubles, and where it spread or moved."""
+    """How a lesion that continues changed: its volume, how fast it doubles, and where it spread or moved."""
     growing = row["event"] == "growing"
     verb = {"growing": "grew", "shrinking": "shrank"}.get(str(row["event"]), "is stable")
     volume, bound = _ml(row["volume_ml"]), row["change_bound_ml"]

@@ -67,7 +67,7 @@ def _atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         advice = "; the one written before is whole" if path.exists() else ""
         raise WriteError(
-            f"{path} could not be written ({reason}){advice}. Make room, then start again: it goes on."
+            f"{path} could not be written ({reason}){advice}. Make room, then start again: the training continues."
         ) from None
 
 

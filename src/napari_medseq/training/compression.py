@@ -57,7 +57,7 @@ class CompressSettings(Settings):
     mirror : bool
         False: one pass where the original averages two mirrored ones.
     fine_tune : TrainConfig or None
-        Training after the pruning; its network, start and folder are set here. Interrupted, it goes on with the next call.
+        Training after the pruning; its network, start and folder are set here. Interrupted, it continues with the next call.
     distil : float
         Share of the fine-tuning's loss that is disagreement with the original's probabilities; the labels have the rest.
     """
@@ -231,7 +231,7 @@ def _tuned(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> Any:
-    """The network after more training; what lies beside `out` meanwhile lets an interrupted one go on."""
+    """The network after more training; what lies beside `out` meanwhile lets an interrupted one continue."""
     assert s.fine_tune is not None
     out = Path(s.out)
     start, tuned = out.with_name(f"{out.name}.start"), out.with_name(f"{out.name}.tuned")

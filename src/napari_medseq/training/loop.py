@@ -62,7 +62,7 @@ def fit(
     """Train `network` on `windows`; returns the averaged weights, of the best validation where there is one.
 
     A checkpoint in `folder` (``checkpoint.pt``) is written every minute, when cancelled and on Ctrl-C or SIGTERM; when one is
-    there training goes on from it, with the same random numbers as if it had not stopped. The curve is in ``curve.csv``.
+    there training continues from it, with the same random numbers as if it had not stopped. The curve is in ``curve.csv``.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def fit(
             if group.any(interrupted() or (cancelled is not None and cancelled())):
                 run.save()
                 raise OperationCancelled(
-                    f"Stopped: {folder} keeps where training stood; the same call goes on from it."
+                    f"Stopped: {folder} keeps where training stood; the same call continues from it."
                 )
             spent, took = group.broadcast(run.spent), group.broadcast(run.took)
             if s.minutes is not None and spent + took / 2 >= 60 * s.minutes:  # ends as often early as late

@@ -166,7 +166,7 @@ def fit_prompted(
     """Train a network and give its averaged weights, on the CPU.
 
     ``checkpoint.pt`` in `folder` is written every `PromptTrainSettings.checkpoint_seconds` and when cancelled; where one is there,
-    training goes on from it. The loss is in ``curve.csv``.
+    training continues from it. The loss is in ``curve.csv``.
 
     Parameters
     ----------

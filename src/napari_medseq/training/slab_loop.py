@@ -239,7 +239,7 @@ def fit_slabs(
     ----------
     network, windows, loop
     path : Path, optional
-        Checkpoint, written every minute and when stopped; where there is one training goes on from it.
+        Checkpoint, written every minute and when stopped; where there is one training continues from it.
     progress, cancelled : callable, optional
         Looked at once per iteration.
 
@@ -258,7 +258,7 @@ def fit_slabs(
             if interrupted() or (cancelled is not None and cancelled()):
                 run.save()
                 raise OperationCancelled(
-                    "Stopped: the checkpoint keeps where training stood; the same call goes on from it."
+                    "Stopped: the checkpoint keeps where training stood; the same call continues from it."
                 )
             began, started = run.spent, time.monotonic()
             item = ready.get()

@@ -45,14 +45,14 @@ class TeachSettings(Settings):
     name : str or None
         Name of the model; None: the folder's name.
     start_from : str or None
-        Bundle to go on from: the one that was taught from fewer slices, or any that does nearly what is wanted. None: a small
+        Bundle to continue from: the one that was taught from fewer slices, or any that does nearly what is wanted. None: a small
         new network. "propagate", or another promptable network: it is adapted to this image, and is for `propagate` again.
     steps : tuple of int or None
         The slices that somebody looked at, whether there was something to label or not; None: those with a label.
     iterations, minutes
         Training ends with whichever comes first. A promptable network is adapted for 24 iterations at most.
     rate : float or None
-        Learning rate; None: 6e-3 for a new network, 3e-3 for one that goes on, 1e-3 for a recurrent one, 3e-5 for a promptable one.
+        Learning rate; None: 6e-3 for a new network, 3e-3 for one that continues, 1e-3 for a recurrent one, 3e-5 for a promptable one.
     seed : int
     device : str
     """
@@ -111,7 +111,7 @@ def teach(
     start = load_model(s.start_from) if s.start_from is not None else None
     if start is not None and is_slab(start):
         raise SettingsError(
-            f"{start.info.name} is a slab network, which teach cannot go on from; start from another, or from nothing."
+            f"{start.info.name} is a slab network, which teach cannot continue from; start from another, or from nothing."
         )
     if start is not None and start.info.task == "propagation":
         return _adapted(s, start, channels, labels, progress, cancelled)
@@ -143,7 +143,7 @@ def teach(
         loop=_loop(s, case, recurrent),
         **defaults,
     )
-    # another lesson is another training: it does not go on from the last one's checkpoint
+    # another lesson is another training: it does not continue from the last one's checkpoint
     run = out.with_name(out.name + ".run")
     shutil.rmtree(run, ignore_errors=True)
     try:

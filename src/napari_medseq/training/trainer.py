@@ -103,7 +103,7 @@ def train(
     `automatic_config.AutoConfig` for what may be said besides, and ``<out>.run/plan.yaml`` for what was decided and why. From a CSV
     file with a column ``class`` and none of labels, the class of whole exams is learned.
 
-    Training goes on from ``<out>.run/checkpoint.pt`` where an earlier, interrupted run of the same config left one. Started by
+    Training continues from ``<out>.run/checkpoint.pt`` where an earlier, interrupted run of the same config left one. Started by
     ``torchrun``, several processes train one model together.
 
     Parameters
@@ -121,7 +121,7 @@ def train(
     WriteError
         If the disk is full; the last checkpoint stays whole.
     OperationCancelled
-        When `cancelled` says so, or on Ctrl-C; the checkpoint stays and the next call goes on from it.
+        When `cancelled` says so, or on Ctrl-C; the checkpoint stays and the next call continues from it.
     """
     if isinstance(config, Mapping) and is_automatic(config):
         if learns_classes(Path(str(config.get("data", ""))), config.get("task")):

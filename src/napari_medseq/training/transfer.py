@@ -68,7 +68,7 @@ def prepared(c: TrainConfig, d: dict[str, Any]) -> SequenceNetwork:
     if c.start_from is not None and not take_over(network, load_model(c.start_from).network):
         raise SettingsError(
             f"{c.start_from} shares no weight with {d['_target_']}; start from a bundle of the same kind of network, or "
-            "leave network out to go on with the bundle's own."
+            "leave network out to continue with the bundle's own."
         )
     if c.task == "segmentation":  # where the classes' numbers have gaps; no loss ever asks these outputs
         network.silence([k for k in range(1, max(c.classes)) if k not in c.classes])

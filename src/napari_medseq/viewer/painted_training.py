@@ -228,7 +228,8 @@ def train_on_painted(
     MedseqError
         If the name is taken, or the masks cannot be trained on; the training set stays.
     OperationCancelled
-        When `cancelled` says so. What was learned stays: the same call with the same masks goes on from there, with others it begins again.
+        When `cancelled` says so. What was learned stays: the same call with the same masks continues from there, with others it begins
+        again.
     """
     out = check_model_name(name, replace=replace)
     masks = _go_on_or_anew(out.with_name(f"{out.name}.run"), cases)
@@ -249,7 +250,7 @@ def train_on_painted(
 
 
 def _go_on_or_anew(run: Path, cases: Sequence[PaintedCase]) -> Path:
-    """Before training: a checkpoint of other masks is put aside, so that only a training on the same masks goes on from it.
+    """Before training: a checkpoint of other masks is put aside, so that only a training on the same masks continues from it.
 
     Returns the file that says which masks they are, for as long as the training is not done.
     """
