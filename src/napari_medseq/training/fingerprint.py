@@ -55,8 +55,8 @@ class ClassFacts(Settings):
     """Facts about one class: the cases that have it, and the medians of its volume and of its mean diameter (pixels of
     frames have no mm).
 
-    `across_mm` is Sauter's mean diameter, 6 × volume / surface: that of a ball; of many small lesions theirs, not that of all of them
-    put together; of a wall or a vessel not much more than its thickness.
+    `across_mm` is Sauter's mean diameter, 6 × volume / surface. For a ball it is the diameter; for many small lesions it is their own
+    diameter, not that of one of their whole volume; for a wall or a vessel it is not much more than the thickness.
     """
 
     name: str
@@ -87,22 +87,22 @@ class Fingerprint(Settings):
     channels : tuple of ChannelFacts
     classes : dict of int to ClassFacts
     reach_mm : (float, float, float)
-        How far what is labelled reaches from the middle of its image along (x, y, z), in 98 % of the cases; of frames in pixels.
+        How far the labels reach from the middle of their image along (x, y, z), in 98 % of the cases; for frames in pixels.
     off_middle_mm : (float, float, float)
-        The same of the centre of what is labelled, in 90 % of the cases.
+        The same for the centre of the labels, in 90 % of the cases.
     one_piece : bool
         Whether each class is one connected piece in nearly every case, except for a few voxels.
     one_sided : (bool, bool, bool)
         Whether two classes always lie on the same sides of each other along (x, y, z), or a class on one side of the image's middle:
-        what is mirrored then is called wrong.
+        mirrored images would then have wrong labels.
     left_right : bool
         Whether x runs from one side of the body to the other in all cases; in frames of a sagittal plane it does not. Pictures
-        that lie nowhere in space are taken as if it did.
+        without a position in space count as if it did.
     least_mm : (float, float, float) or None
-        The least spacing of any case along (x, y, z); None where nobody knows that of one, and of frames.
+        The least spacing of any case along (x, y, z); None for frames, and where that of a case is unknown.
     own_slices : bool
-        Whether slices are thick and lie in another direction of the body in some of the cases than in the others: z is that of the
-        slices then (`Working.own_slices`).
+        Whether slices are thick and lie in different directions of the body in different cases; z is then the direction of the
+        slices (`Working.own_slices`).
     always_there : bool
         Whether every case holds a label.
     kind : Kind

@@ -57,7 +57,7 @@ _WHY_LARGEST = {
 
 
 class Plan(PlanFile):
-    """Everything that training and inference need to know of a data set.
+    """Everything that training and inference need to know about a data set.
 
     Attributes
     ----------
@@ -68,29 +68,36 @@ class Plan(PlanFile):
     window : (int, int, int)
         Steps, rows and columns that the network sees at once.
     batch : int
+        Windows that are learned from at once.
     widths : tuple of int
+        Channels of the levels, the finest first.
     strides : tuple of (int, int, int)
+        Factors of step, row and column by which each level is coarser than the one before.
     mix_levels : tuple of int
         Levels with a recurrence along the steps.
     dropout : float
+        Share of the channels that training sets to zero.
     focus : tuple of (int or None)
-        Working voxels of step, row and column about the image's middle that are looked at; None: all.
+        Working voxels of step, row and column about the image's middle that are used; None: all.
     position : (float, float, float) or None
         Working voxels from the middle at which the channel of positions is 1; None: there is none.
     schemes : tuple of Scheme
         Units of each channel.
     augment : SlabAugment
     rate, weight_decay, average : float
+        Learning rate and weight decay of the optimiser, and decay of the moving average of the weights.
     bfloat16 : bool
+        Whether the network computes in bfloat16.
     mirrored : tuple of {"step", "row", "column"}
         Axes along which inference averages with the mirrored image.
     keep_largest : bool
+        Whether only the largest component of each class is kept.
     trimmed, own_slices : bool
         As in `Working`.
     step_mm : float or None
         As in `Working`: the least distance of slices that was learned from.
     doubt : Doubt or None
-        From where on an answer is doubted; how sure it must be is decided by the patients that judge.
+        The limits beyond which an answer is doubted; how sure it must be is measured on the validation patients.
     """
 
     axis: StepAxis

@@ -159,7 +159,7 @@ def not_in_session(snapshot: TakenSession) -> str:
 
 def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> TakenSession:
     """Copy what is open now, or of that only the given layers and all results, for `write_session` to write while work
-    goes on."""
+    continues."""
     chosen = list(viewer.layers if layers is None else layers)
     kept_layers = [_kept(viewer, layer) for layer in chosen]
     drawn = (_studies.DIAMETERS, _studies.NUMBERS)  # a tick in Display draws them again
