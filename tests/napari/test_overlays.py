@@ -200,6 +200,16 @@ def test_what_is_kept_is_used_when_lesions_are_followed_again(model: ViewerModel
     assert np.allclose(panes.panes[1].plan.to_common, np.linalg.inv(SHIFT))
 
 
+def test_an_alignment_that_was_removed_does_not_come_back_when_lesions_are_followed_again(model: ViewerModel) -> None:
+    verbs.track_layers(model, register="none")
+    assert KEY in verbs.result_of(model).progression.provenance
+    verbs.set_hand_alignment(model, "sub-x", 1, None)
+    again = verbs.follow_again(model, register="none")
+    assert np.allclose(again.to_common(1), np.eye(4))
+    assert KEY not in again.provenance  # it was not used
+    assert verbs.hand_alignment(model, "sub-x", 1) is None
+
+
 def test_keeping_an_alignment_can_be_undone(model: ViewerModel) -> None:
     verbs.set_hand_alignment(model, "sub-x", 1, None)
     verbs.track_layers(model, register="none")

@@ -137,6 +137,15 @@ def test_patients_whose_folders_are_called_alike_are_two(tmp_path: Path) -> None
     assert any(layer.name.startswith("sub-x (3) ses-20200131 T1post") for layer in viewer.layers)
 
 
+def test_of_several_patients_it_has_to_be_said_whose_masks_are_followed(tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    for name in ("sub-a", "sub-b"):
+        verbs.open_path(viewer, write_ball_study(tmp_path / name))
+    with pytest.raises(ms.MedseqError, match=r"2 patients are open \(sub-a, sub-b\)"):
+        verbs.track_layers(viewer)
+    assert verbs.track_layers(viewer, study="sub-b").provenance["patient"] == "sub-b"
+
+
 def test_a_patient_that_lies_elsewhere_is_shown_and_no_value_of_another_stays() -> None:
     """The second patient was scanned 500 mm further up: the slider stood where nothing of it is, so the canvas was black."""
     viewer: Any = ViewerModel()

@@ -14,6 +14,7 @@ import numpy as np
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.progress import Cancelled, Progress, part
+from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
@@ -114,8 +115,11 @@ def corrected_again(progression: Progression, before: Followed | None, *, exclus
     if before is None:
         return []
     count = len(before.progression.corrections)
+    own = BY_HAND in progression.provenance
     # its provenance is taken over, too
     missed = progression.reapply_corrections(before.progression, exclusions=exclusions)
+    if not own:  # alignments are those that the images have now: one that was removed since was not used
+        progression.provenance.pop(BY_HAND, None)
     kept_count = count - len(missed)
     notes = (
         [
@@ -166,7 +170,7 @@ def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
     Raises
     ------
     MedseqError
-        If there are none.
+        If there are none, or several patients are open and `study` does not say which is meant.
     """
     names = _studies.studies_in(viewer.layers)
     study = study or (names[0] if len(names) == 1 else None)
@@ -179,6 +183,10 @@ def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
         in (None, _studies.TRACKED)  # without layers that were made from others
     ]
     chosen = [layer for layer in study_layers if _studies.is_tracked(layer)] or study_layers
+    if not chosen and study is None and names:
+        raise MedseqError(
+            f"{len(names)} patients are open ({', '.join(names)}). Say whose label layers are meant: study=."
+        )
     if not chosen:
         raise MedseqError("There are no label layers to follow. Segment the visits first, or choose label layers.")
     return sorted(chosen, key=_ordinal)
