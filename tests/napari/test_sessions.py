@@ -66,6 +66,37 @@ def test_a_session_brings_back_images_masks_painting_corrections_and_view(ball_s
     assert not verbs.painted(again)
 
 
+def test_a_session_brings_back_how_layers_look(ball_study: Path, tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    verbs.track_layers(viewer)
+    image: Any = viewer.layers[0]
+    image.gamma, image.interpolation2d, image.colormap = 0.7, "linear", "magma"
+    painted = verbs.new_labels(viewer, image)
+    painted.contour = 2
+    plain_labels = viewer.add_labels(np.zeros((3, 4, 5), np.uint8), name="of napari")
+    plain_labels.new_colormap(seed=3)
+    again = ViewerModel()
+    verbs.open_session(again, verbs.save_session(viewer, tmp_path / "s.medseq"))
+    for one, other in zip(viewer.layers, again.layers, strict=True):
+        if one._type_string == "labels":
+            for value in (*range(1, 6), 99):
+                np.testing.assert_allclose(one.get_color(value), other.get_color(value), atol=1e-6)
+    shown: Any = again.layers[0]
+    assert (shown.gamma, shown.interpolation2d, shown.colormap.name) == (0.7, "linear", "magma")
+    assert again.layers[painted.name].contour == 2
+    # what was damaged by hand is named, and an older session has no colours
+    file = tmp_path / "s.medseq" / "session.json"
+    facts = json.loads(file.read_text())
+    facts["layers"][1]["colours"] = {"table": "red"}
+    del facts["layers"][3]["colours"]
+    file.write_text(json.dumps(facts))
+    damaged = ViewerModel()
+    with pytest.warns(ms.MedseqWarning, match="colours of a mask"):
+        verbs.open_session(damaged, tmp_path / "s.medseq")
+    assert len(damaged.layers) == len(viewer.layers) - 1
+
+
 def test_visits_of_one_folder_whose_series_are_called_alike_keep_their_own_images(tmp_path: Path) -> None:
     for visit, (study, day) in enumerate((("1.2.3", "20200101"), ("1.2.9", "20200601"))):
         for z in range(3):

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medseq.colours import lesion_colour
+from napari_medseq.errors import ReadError
 from napari_medseq.geometry import apply_points
 from napari_medseq.viewer.layers import KEY, LayerData
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
+    from napari.layers import Labels, Layer
     from napari.utils.colormaps.colormap import LabelColormapBase
     from numpy.typing import NDArray
 
@@ -198,6 +199,36 @@ def mask_colormap(colours: Mapping[int, Colour]) -> LabelColormapBase:
     table.update(enumerate(others, start=1))
     table.update(colours.items())
     return DirectLabelColormap(color_dict=table)
+
+
+def colour_facts(layer: Labels) -> dict[str, object]:
+    """The colours of a Labels layer in a form that `colormap_of_facts` turns back, for a session."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    colormap = layer.colormap
+    if isinstance(colormap, DirectLabelColormap):
+        table = colormap.color_dict.items()
+        return {"table": [(value, [float(c) for c in colour]) for value, colour in table]}
+    return {"ring": np.asarray(colormap.colors, np.float64), "seed": float(colormap.seed)}
+
+
+def colormap_of_facts(facts: Mapping[str, Any]) -> LabelColormapBase:
+    """The colormap that `colour_facts` described.
+
+    Raises
+    ------
+    ReadError
+        If it is no such description.
+    """
+    from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
+
+    try:
+        if "table" in facts:
+            table = {None if v is None else int(v): tuple(map(float, colour)) for v, colour in facts["table"]}
+            return DirectLabelColormap(color_dict=table)
+        return CyclicLabelColormap(colors=np.asarray(facts["ring"], np.float64), seed=float(facts["seed"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReadError(f"The colours of a mask cannot be read: {error}.") from error
 
 
 def colours_in_use(layers: Iterable[Layer]) -> list[Colour]:

@@ -31,6 +31,7 @@ from napari_medseq.progress import Cancelled, Progress, check, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.appearance import colour_facts
 from napari_medseq.viewer.editing import editing_of, real
 from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.last_answers import answered
@@ -49,7 +50,10 @@ FORMAT = 2
 FILE = "session.json"
 #: beginning of the name of the folder, beside the description, with the files that the description refers to
 FILES = "files-"
-LOOK = ("name", "visible", "opacity", "blending")
+LOOK = {
+    "image": ("name", "visible", "opacity", "blending", "gamma", "interpolation2d"),
+    "labels": ("name", "visible", "opacity", "blending"),
+}
 #: number of sessions that are remembered as recent
 _RECENT = 10
 
@@ -280,7 +284,7 @@ def _kept(viewer: ViewerModel, layer: Layer) -> KeptLayer | None:
     seq, facts = _layers.from_layer(layer), _studies.facts_of(layer)
     about = {k: facts[k] for k in (*_studies.ABOUT, "role", "along") if k in facts}
     out: dict[str, object] = {
-        "kind": kind, "look": {name: getattr(layer, name) for name in LOOK}, "about": about, "visit": facts.get("visit"),
+        "kind": kind, "look": {name: getattr(layer, name) for name in LOOK[kind]}, "about": about, "visit": facts.get("visit"),
         "sequence": {
             "axes": seq.axes, "affine": seq.affine, "times": seq.times, "acquired": seq.acquired, "slice_axis": seq.slice_axis,
             "oriented": seq.oriented, "label_names": seq.label_names, "modality": seq.modality, "name": seq.name, "meta": seq.meta,
@@ -288,6 +292,7 @@ def _kept(viewer: ViewerModel, layer: Layer) -> KeptLayer | None:
         },
     }  # fmt: skip
     if kind == "labels":
+        out |= {"colours": colour_facts(layer), "contour": int(layer.contour)}
         if isinstance(seq.data, np.ndarray):  # painting goes on while it is written
             seq = seq.replace(data=np.array(seq.data))
         marks = editing_of(viewer).marks(layer)

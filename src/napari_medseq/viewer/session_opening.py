@@ -23,6 +23,7 @@ from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.appearance import colormap_of_facts
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import show_progression
 from napari_medseq.viewer.identity import describe
@@ -54,12 +55,15 @@ class SessionLayer:
         The marks of painting; None for an image, and if nothing is painted.
     number : int
         Its place among all layers of the session, of which some may not be readable.
+    contour : int
+        Width of the outline as which a mask is drawn; 0: filled.
     """
 
     data: _layers.LayerData
     about: Mapping[str, object]
     flags: Flags | None
     number: int = 0
+    contour: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +128,8 @@ def read_session(
     for number, entry in enumerate(facts["layers"]):
         check(cancelled)
         try:
-            layers.append(replace(_session_layer(path, files, entry, opened, cancelled), number=number))
+            layer = _session_layer(path, files, entry, opened, cancelled)
+            layers.append(replace(layer, number=number, contour=int(entry.get("contour", 0))))
         except OperationCancelled:
             raise
         except MedseqError as error:
@@ -171,6 +176,8 @@ def show_session_layer(viewer: ViewerModel, session_layer: SessionLayer) -> Laye
     _studies.facts_of(layer).update(session_layer.about)
     if session_layer.flags is not None:
         editing_of(viewer).marks(layer).replace(session_layer.flags)
+    if session_layer.contour:
+        layer.contour = session_layer.contour
     _SHOWN[session_layer] = ref(layer)
     return layer
 
@@ -243,6 +250,8 @@ def _session_layer(
     extra = dict(entry["look"])
     if seq.kind == "image":
         extra |= {"contrast_limits": entry["contrast_limits"], "colormap": entry["colormap"]}
+    elif "colours" in entry:  # not in sessions of earlier versions
+        extra["colormap"] = colormap_of_facts(entry["colours"])
     about = entry["about"]
     data = _layers.to_layer_data(seq, visit=entry["visit"], facts=about, along=about.get("along", "z"), **extra)
     if flags is None or not flags.any():
