@@ -37,7 +37,8 @@ def time_intensity(
     Returns
     -------
     DataFrame
-        Tidy: ``lesion``, ``label``, ``frame``, ``time_s``, ``voxels``, ``mean``, ``sd``.
+        Tidy: ``lesion``, ``label``, ``frame``, ``time_s``, ``voxels``, ``mean``, ``sd``; voxels that are not finite do not enter the last
+        two.
 
     Raises
     ------
@@ -66,6 +67,7 @@ def time_intensity(
         inside, values = mask[where], volume[where]
         for lesion in np.unique(inside).tolist():
             own = values[inside == lesion]
+            known = own[np.isfinite(own)]
             rows.append(
                 {
                     "lesion": int(lesion),
@@ -73,8 +75,8 @@ def time_intensity(
                     "frame": frame,
                     "time_s": float(image.times[frame]),
                     "voxels": own.size,
-                    "mean": float(own.mean()),
-                    "sd": float(own.std()),
+                    "mean": float(known.mean()) if known.size else float("nan"),
+                    "sd": float(known.std()) if known.size else float("nan"),
                 }
             )
     columns = ["lesion", "label", "frame", "time_s", "voxels", "mean", "sd"]
@@ -120,15 +122,23 @@ def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.Data
         raise MedseqError(f"{baseline_frames} baseline frames are too few; give 1 or more.")
     rows = []
     for lesion in sorted(curves["lesion"].unique().tolist()):
-        of_lesion = curves[curves["lesion"] == lesion]
+        own = curves[curves["lesion"] == lesion]
+        of_lesion = own[own["mean"].notna()]  # a frame without a finite voxel says nothing
         early = int((of_lesion["frame"] < baseline_frames).sum())
         measures = _measures(of_lesion["time_s"].to_numpy(float), of_lesion["mean"].to_numpy(float), early)
-        rows.append({"lesion": int(lesion), "label": of_lesion["label"].iloc[0], **measures})
+        rows.append({"lesion": int(lesion), "label": own["label"].iloc[0], **measures})
     return pd.DataFrame(rows)
+
+
+_MEASURES = (
+    "baseline", "peak", "enhancement_percent", "time_to_peak_s", "wash_in_per_s", "wash_out_per_s", "auc_s",
+)  # fmt: skip
 
 
 def _measures(time: NDArray[np.float64], mean: NDArray[np.float64], early: int) -> dict[str, float]:
     """The measures of one curve, of which the first `early` points are its baseline."""
+    if not mean.size:
+        return dict.fromkeys(_MEASURES, float("nan"))
     last = max(early - 1, 0)
     base = float(mean[:early].mean()) if early else float("nan")
     start = float(time[last]) if early else float("nan")

@@ -136,6 +136,8 @@ def _along(data: NDArray[np.generic], axes: tuple[str, ...], axis: str) -> NDArr
 def _grey(planes: Plane, s: FeatureSettings) -> Plane:
     """Intensities scaled from 0 at the lower bound to 1 at the upper one."""
     low, high = s.range if s.range is not None else (float(v) for v in np.percentile(planes, (1, 99)))
+    if high <= low and s.range is None:  # nearly all of it is background
+        low, high = float(planes.min()), float(planes.max())
     if high <= low:
         return np.zeros(planes.shape)
     return np.clip((planes - low) / (high - low), 0, 1)

@@ -47,6 +47,24 @@ def test_curves_and_their_measures() -> None:
     assert set(artists) == {1, 4}
 
 
+def test_voxels_that_are_no_numbers_do_not_spoil_a_curve() -> None:
+    image, labels = dynamic_pair()
+    data = np.array(image.data, np.float64)
+    at = tuple(np.argwhere(np.asarray(labels.data) == 1)[0])
+    data[(slice(None), *at)] = np.nan  # one voxel of the lesion in all frames
+    plain, gaps = dynamic.time_intensity(image, labels), dynamic.time_intensity(image.replace(data=data), labels)
+    assert np.allclose(gaps["mean"], plain["mean"])
+    assert gaps["voxels"].tolist() == plain["voxels"].tolist()
+    data[1] = np.nan  # a frame that was not acquired: as if it were not there
+    found = dynamic.curve_measures(dynamic.time_intensity(image.replace(data=data), labels))
+    expected = dynamic.curve_measures(plain[plain["frame"] != 1])
+    assert np.allclose(
+        found.drop(columns="label").astype(float), expected.drop(columns="label").astype(float), equal_nan=True
+    )
+    nothing = dynamic.curve_measures(dynamic.time_intensity(image.replace(data=np.full_like(data, np.nan)), labels))
+    assert nothing.drop(columns=["lesion", "label"]).isna().all(axis=None)
+
+
 def test_one_mask_per_frame() -> None:
     image, labels = dynamic_pair()
     moving = ImageSequence(np.stack([labels.data] * 6), image.axes, image.affine, times=TIMES, kind="labels")

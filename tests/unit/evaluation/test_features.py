@@ -95,3 +95,12 @@ def test_what_cannot_be_measured_is_refused() -> None:
         )
     with pytest.raises(MedseqError, match="grey image"):
         slice_features(image.labels_like(np.ones((2, 8, 8), np.uint8), name="m", label_names={1: "a"}))
+
+
+def test_a_small_object_on_a_black_image_has_a_texture() -> None:
+    data = np.zeros((2, 40, 40))
+    data[:, 10:12, 10:12] = np.arange(4).reshape(2, 2) + 1  # a quarter of a percent
+    image = ms.ImageSequence(data, ("z", "y", "x"), np.eye(4))
+    table = slice_features(image, settings=FeatureSettings(parts=("cooccurrence", "intensity")))
+    assert (table["co-occurrence contrast 1px"] > 0).all()
+    assert (table["histogram 0"] < 1).all()
