@@ -116,19 +116,30 @@ def _visits(path: str) -> list[dict[str, Any]]:
 
 
 def _listed(facts: dict[str, Any]) -> str:
-    """Patients, their studies, the series of each, and all doubts, as text."""
+    """Patients, the studies of each by their dates, the series of each, and all doubts, as text."""
     studies: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for entry in facts["series"]:
         studies.setdefault((str(entry.get("patient") or ""), str(entry.get("study") or "")), []).append(entry)
-    lines = []
-    for (patient, study), entries in sorted(studies.items()):
+    listed = []
+    for (patient, study), entries in studies.items():
         days = sorted({str(e["date"]) for e in entries if e.get("date")})
+        listed.append((patient, days, study, entries))
+    several = len({str(e.get("source")) for e in facts["series"]}) > 1
+    lines = []
+    for patient, days, study, entries in sorted(listed, key=lambda row: row[:3]):
         heading = [patient, f"study {study}" if study else "", " and ".join(days[:2])]
         lines += ["", ", ".join(k for k in heading if k) or "files"]
-        lines += [f"  {line}" for line in common.table([_row(e) for e in entries]).splitlines()]
+        rows = [_row(e) | ({"where": _below(e, facts["path"])} if several else {}) for e in entries]
+        lines += [f"  {line}" for line in common.table(rows).splitlines()]
         lines += [f"  ! {e['name']}: {doubt}" for e in entries for doubt in e.get("warnings") or ()]
     lines += [f"! {doubt}" for doubt in facts["warnings"]]
     return "\n".join(lines).strip("\n")
+
+
+def _below(entry: dict[str, Any], folder: str) -> str:
+    """Where the file or the folder of a series lies, below the folder that was asked about."""
+    source = Path(str(entry.get("source") or ""))
+    return str(source.relative_to(folder) if source.is_relative_to(folder) else source)
 
 
 def _row(entry: dict[str, Any]) -> dict[str, Any]:

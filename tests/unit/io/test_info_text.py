@@ -34,3 +34,18 @@ def test_a_heap_is_listed_by_patient_and_study(
         assert secret not in said
     main(["info", str(tmp_path), "--identifiers"])
     assert "Doe^Jane" in capsys.readouterr().out
+
+
+def test_rows_that_are_called_alike_say_where_they_lie_and_studies_come_in_the_order_of_their_dates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, day in enumerate(("20210102", "20191231", "20200504")):
+        dicoms.series(
+            tmp_path / f"v{number}", [(0, 0, 2.5 * z) for z in range(3)], StudyInstanceUID=f"1.{number}", SeriesInstanceUID=f"1.{number}.7",
+            StudyDate=day, SeriesDate=day, AcquisitionDate=day,
+        )  # fmt: skip
+    assert main(["info", str(tmp_path)]) in (0, None)
+    said = capsys.readouterr().out
+    assert [line.split()[-1] for line in said.splitlines() if line.startswith("  Head")] == ["v1", "v2", "v0"]
+    main(["info", str(tmp_path / "v1")])
+    assert "where" not in capsys.readouterr().out  # one series lies where one looked
