@@ -64,12 +64,38 @@ def replacing(target: str | os.PathLike[str], *, durable: bool = False) -> Itera
         if durable and os.name == "posix":
             _flush(path.parent)
     except OSError as error:
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            check_place(path)
         raise WriteError(
             f"{path} could not be written: {error.strerror or error}. Choose a folder you may write to, with space left."
         ) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that cannot be written because of what stands there, before long work is done for it.
+
+    Parameters
+    ----------
+    path : path
+        A file or folder that is to be written; it need not exist, nor the folders above it.
+
+    Raises
+    ------
+    WriteError
+        If something above it is no folder, or the nearest folder that exists may not be written to.
+    """
+    above = Path(path).absolute().parent
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise WriteError(f"{path} could not be written: {above} is a file, not a folder. Choose another place.")
+    if not os.access(above, os.W_OK):
+        raise WriteError(
+            f"{path} could not be written: you may not write to {above}. Choose a folder you may write to."
+        )
 
 
 def remove_unfinished(folder: Path) -> None:

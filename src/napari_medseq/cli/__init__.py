@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from napari_medseq import faults
+from napari_medseq import faults, files
 from napari_medseq.cli.common import complain, printable
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 
@@ -33,6 +33,9 @@ class _Version(argparse.Action):
 #: Commands whose answers contain patients' pseudonyms.
 _OF_PATIENTS = ("info", "convert", "run", "track", "cohort", "dicom", "retest")
 
+
+#: options that name a file or folder to write; what stands in its way is said before any work
+_OUTPUTS = ("out", "probability", "uncertainty", "transform", "save_steps", "preview")
 
 #: keywords of the API that messages name, and the options that they are here
 _OPTIONS = {"series": "--series", "references": "--reference", "sha256": "--sha256"}
@@ -71,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from napari_medseq.io.pseudonyms import use_key_file
 
                 use_key_file(args.pseudonyms)
+            for option in _OUTPUTS:
+                if getattr(args, option, None):
+                    files.check_place(getattr(args, option))
             status: int | None = args.run(args)
             sys.stdout.flush()
             return status or 0

@@ -58,6 +58,7 @@ def _propagate(args: argparse.Namespace) -> None:
     image = common.one_image(args.image, args.series)
     painted = common.one_image(args.painted, kind="labels", by_series=False)
     common.spare_inputs(args.out, image, painted)
+    common.check_dicom(args.out, image)
     propagation = ms.propagate(
         image,
         painted,

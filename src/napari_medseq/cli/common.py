@@ -207,6 +207,21 @@ def distinct(outs: Sequence[str | None]) -> None:
         )
 
 
+def check_dicom(out: str | Path, image: ImageSequence) -> None:
+    """Refuse to write labels as DICOM of an image that was not read from a DICOM series, before anything is computed.
+
+    Raises
+    ------
+    SettingsError
+        If it was not.
+    """
+    if str(out).lower().endswith(".dcm") and not image.meta.get("series_uid"):
+        raise SettingsError(
+            f"{out}: labels in DICOM refer to the series that they were drawn on, and {image.name} is not a DICOM series; use .nii.gz, "
+            ".nrrd or .mha."
+        )
+
+
 def check_csv(path: str | None) -> None:
     """Refuse a table whose name does not end in .csv, before anything is computed.
 

@@ -183,6 +183,8 @@ def _report(args: argparse.Namespace) -> None:
     progression = ms.Progression.load(args.result)
     card = with_inputs(progression, Path(args.result))
     options = {"rules": args.rule} if args.rule else {}
+    if args.out and not args.out.lower().endswith((".html", ".htm")):
+        raise SettingsError(f"{args.out}: the report is written as .html.")
     path = progression.report(
         args.out or Path(args.result) / "report.html", name=args.name, card=card, captioner=args.captioner, **options
     )

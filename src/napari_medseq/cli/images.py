@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from napari_medseq.errors import MedseqError, SettingsError
 #: endings of files for images, which labels may also have
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
 WRITABLE = (*IMAGES, ".seg.nrrd", ".dcm")
+#: the ending of a file's name; a folder that ends so is named with / behind it
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 #: endings of files for transforms
 TRANSFORMS = (".json", ".tfm", ".h5")
 
@@ -193,6 +196,10 @@ def _convert(args: argparse.Namespace) -> int:
         raise SettingsError(f"{args.path}: no image is called like {', '.join(args.series)}; see `napari-medseq info`.")
     out = Path(args.out)
     to_folder = writable_suffix(out) is None
+    if to_folder and not out.is_dir() and _ENDING.search(args.out):
+        raise SettingsError(
+            f"{out}: files are written as {' '.join(WRITABLE)}. If it is to be a folder, let its name end in /."
+        )
     ending = (args.format or ".nii.gz") if to_folder else writable_suffix(out)
     if args.format and not to_folder:
         raise SettingsError("--format is for a folder as --out; a file's own name says its format.")

@@ -175,7 +175,13 @@ def _train(args: argparse.Namespace) -> None:
     if path.is_dir() or path.suffix.lower() == ".csv":
         _train_on_folder(args)
         return
-    if args.out or args.minutes or args.plan or args.patient:
+    if not path.exists():
+        raise SettingsError(f"{path} is not there; check the path.")
+    if path.suffix.lower() not in (".yaml", ".yml", ".json") and args.out:
+        raise SettingsError(
+            f"{path} is neither a folder of data, nor a CSV file of paths, nor a config (.yaml, .json)."
+        )
+    if args.out or args.minutes is not None or args.plan or args.patient:
         raise SettingsError(
             f"{path} is a config, which says these itself; --out, --minutes, --plan and --patient are for a folder of data."
         )

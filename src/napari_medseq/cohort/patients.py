@@ -15,6 +15,7 @@ from pathlib import Path
 from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteError
 from napari_medseq.io import naming
 from napari_medseq.io.spreadsheets import path_in, read_rows
+from napari_medseq.io.visit_folders import NO_PATIENT, subjects_in
 
 Studies = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -23,9 +24,6 @@ RESERVED = frozenset(
     ["cohort.csv", "cohort.html", "lesions.csv", "lesions.parquet", "visits.csv", "visits.parquet",
      "dataset_description.json", "failed.json", "previous", "run.json"]
 )  # fmt: skip
-_SUBJECT = re.compile(r"^sub-[A-Za-z0-9+._-]+$", re.IGNORECASE)
-#: folders of a BIDS or other tree that do not belong to a patient
-_NO_PATIENT = frozenset(["derivatives", "code", "sourcedata", "phenotype", "stimuli"])
 _PATH_COLUMNS, _NAME_COLUMNS = (
     ("study", "path", "folder", "file"),
     ("name", "patient", "subject", "participant_id", "id"),
@@ -114,12 +112,12 @@ def _named_paths(studies: Studies, heap: Path | None, apart: Path | None) -> lis
     if not root.is_dir():
         raise ReadError(f"{root} is not a folder; name a folder with one study folder per patient, or a .csv of paths.")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p.resolve() != apart)
-    subjects = [p for p in folders if _SUBJECT.match(p.name)]
-    if subjects:  # a BIDS tree
+    subjects = subjects_in(root, folders)
+    if subjects:  # a BIDS tree, or some are called as there
         return [(p.name, p) for p in subjects]
     if any(_is_dicom(p) for p in root.iterdir() if p.is_file()):
         return _from_heap(root, heap, apart)
-    return [(p.name, p) for p in folders if p.name.lower() not in _NO_PATIENT]
+    return [(p.name, p) for p in folders if p.name.lower() not in NO_PATIENT]
 
 
 def _name_of(path: Path) -> str:

@@ -15,6 +15,7 @@ from napari_medseq.errors import MedseqError, WriteError
 from napari_medseq.evaluation.intervals import BlandAltman, Interval, Paired, bland_altman, bootstrap, paired
 from napari_medseq.evaluation.locations import Locations, LocationScores, score_locations
 from napari_medseq.evaluation.metrics import compare
+from napari_medseq.masks.imagelike import refuse_image
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, check_same_grid
 
@@ -317,7 +318,9 @@ def _labels_of(item: object) -> ImageSequence:
         raise _no_labels(item)
     if labels.kind != "labels":
         raise MedseqError(f"{labels.name} is an image; evaluation needs labels.")
-    return labels.compute()
+    labels = labels.compute()
+    refuse_image(np.asarray(labels.data), labels.name)
+    return labels
 
 
 def _no_labels(item: object) -> MedseqError:

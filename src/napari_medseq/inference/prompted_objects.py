@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.planes import Planes
+from napari_medseq.masks.imagelike import refuse_image
 from napari_medseq.sequence import ImageSequence, check_same_grid
 
 #: steps that are complete, for all objects or value by value
@@ -70,6 +71,7 @@ def one_label_image(prompts: ImageSequence | Sequence[ImageSequence], image: Ima
         raise MedseqError(f"{sequences[0].name} is empty; paint the object on a step or two, then propagate.")
     if data.dtype.kind == "i" and int(data.min()) < 0:
         raise MedseqError(f"{sequences[0].name} holds {int(data.min())}; labels are 0 (nothing) and positive numbers.")
+    refuse_image(data, sequences[0].name)
     names = {k: v for p in reversed(sequences) for k, v in p.label_names.items()}
     return sequences[0].replace(data=data, label_names=names, kind="labels")
 

@@ -17,6 +17,12 @@ from napari_medseq.io.visit_order import is_visit_name, natural
 
 #: A folder with this file holds results, whose masks are not part of the study that they were made from.
 _RECORD = "run.json"
+_RESULTS = (_RECORD, "cohort.csv")
+#: A folder with this file is a BIDS data set, in which only folders called ``sub-…`` are patients.
+_BIDS = "dataset_description.json"
+#: folders of a BIDS or other tree that do not belong to a patient
+NO_PATIENT = frozenset(["derivatives", "code", "sourcedata", "phenotype", "stimuli"])
+_LOOKED_AT = 20  # folders of patients whose depth is looked at
 SESSION = re.compile(r"^ses-[A-Za-z0-9+._-]+$", re.IGNORECASE)
 _SUBJECT = re.compile(r"^sub-[A-Za-z0-9+._-]+$", re.IGNORECASE)
 _IN_NAME = re.compile(r"(?:^|_)(ses-[A-Za-z0-9]+)(?:_|$)", re.IGNORECASE)
@@ -60,7 +66,7 @@ def patient_folder(root: Path) -> Path:
 def patient_folders(root: Path) -> list[Path]:
     """The folder of each patient in `root`; `root` itself where it is one patient's."""
     folders = _folders(root)
-    subjects = [p for p in folders if _SUBJECT.match(p.name)] or _patients_in(folders)
+    subjects = subjects_in(root, folders) or _patients_in(folders)
     if subjects:
         return subjects
     only = folders[0] if len(folders) == 1 and not any(detect(p) for p in _loose(root)) else None
@@ -68,6 +74,28 @@ def patient_folders(root: Path) -> list[Path]:
         return [root]
     inside = [p for p in _folders(only) if p.name.lower() not in _SORTING]
     return patient_folders(only) if inside else [root]
+
+
+def subjects_in(root: Path, folders: list[Path]) -> list[Path]:
+    """The folders called ``sub-…``, and outside of BIDS those called otherwise that hold images as deep as they do; empty if none is
+    called so."""
+    named = [p for p in folders if _SUBJECT.match(p.name)]
+    others = [p for p in folders if p not in named and not _is_no_patient(p)]
+    if not named or not others or (root / _BIDS).is_file():
+        return named
+    depths = {_depth(p) for p in named[:_LOOKED_AT]} - {None}
+    return [p for p in folders if p in named or (p in others and _depth(p) in depths)]
+
+
+def _is_no_patient(folder: Path) -> bool:
+    """Whether a folder beside those of patients is called, or holds, something else: a part of BIDS, results."""
+    name = folder.name.lower()
+    return name in NO_PATIENT or name in _SORTING or any((folder / r).is_file() for r in _RESULTS)
+
+
+def _depth(folder: Path) -> int | None:
+    """How many folders lie between a folder and the first image in it; None if it holds none."""
+    return next((len(f.relative_to(folder).parts) - 1 for f in walk(folder) if detect(f)), None)
 
 
 def _patients_in(folders: list[Path]) -> list[Path]:

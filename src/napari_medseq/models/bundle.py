@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_medseq import files
 from napari_medseq.errors import ModelError
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.plain import Definition, Plain
@@ -198,6 +199,21 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
+def check_place(folder: Path) -> None:
+    """Refuse a folder that `write_bundle` would not write to, for those who work long before they write.
+
+    Raises
+    ------
+    ModelError
+        If it exists, is not empty, and is no bundle.
+    WriteError
+        If a file stands where it, or a folder above it, is to be.
+    """
+    files.check_place(folder)
+    if folder.exists() and not (folder / METADATA).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"{folder} exists and is not a model bundle; choose another folder, nothing was overwritten.")
+
+
 def write_bundle(
     folder: Path,
     *,
@@ -217,7 +233,7 @@ def write_bundle(
     Parameters
     ----------
     folder : Path
-        Must not exist, or be a bundle (it is replaced).
+        Must not exist, be empty, or be a bundle (it is replaced).
     facts : mapping
         The fields of `ModelInfo` that are not given otherwise.
     network, inference : mapping
@@ -239,8 +255,7 @@ def write_bundle(
 
     from napari_medseq.models.storage import pack
 
-    if folder.exists() and not (folder / METADATA).is_file():
-        raise ModelError(f"{folder} exists and is not a model bundle; choose another folder, nothing was overwritten.")
+    check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
         root = Path(name) / _STAGED

@@ -8,21 +8,16 @@ from datetime import date, datetime
 from typing import Protocol, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.geometry import Affine
+from napari_medseq.masks.imagelike import why_image
 from napari_medseq.registration.transform import Position, to_common
 from napari_medseq.sequence import ImageSequence, Visit
 
 #: no expert and no network names more instances than this in one mask; an image has thousands of values
 _MOST_VALUES = 1000
-#: a mask has at most a few values below 0 (ignore, outside the body); an image in Hounsfield units has hundreds
-_MOST_NEGATIVE = 8
-#: with more values than this, neighbours in x are looked at: in labels of lesions of a few voxels more than half of the neighbours are
-#: equal, in 8-bit CT, MR and ultrasound images with noise fewer than a third
-_MANY_VALUES, _EQUAL_NEIGHBOURS = 32, 0.5
 
 
 class HasLabels(Protocol):
@@ -168,27 +163,11 @@ def _refuse_image(mask: ImageSequence, visit: int) -> None:
     MedseqError
         If it has more values than labels have.
     """
-    volume = mask.volume_zyx()
-    values = np.unique(volume)
-    why = ""
-    if len(values) > _MOST_VALUES:
-        why = f"{len(values)} different values"
-    elif int((values < 0).sum()) > _MOST_NEGATIVE:
-        why = f"{int((values < 0).sum())} different values below 0, down to {values[0]}"
-    elif len(values) > _MANY_VALUES and _equal_neighbours(volume) < _EQUAL_NEIGHBOURS:
-        why = f"{len(values)} values that change from voxel to voxel"
+    why = why_image(mask.volume_zyx(), _MOST_VALUES)
     if why:
         raise MedseqError(
             f"Visit {visit}: {mask.name} has {why}: it is an image, not a mask. Segment it, or choose the mask that belongs to it."
         )
-
-
-def _equal_neighbours(volume: NDArray[np.generic]) -> float:
-    """Share of the pairs of neighbours along x, both foreground, that have the same value; 1 if there is no such
-    pair."""
-    one, other = volume[..., :-1], volume[..., 1:]
-    both = (one != 0) & (other != 0)
-    return float((one[both] == other[both]).mean()) if both.any() else 1.0
 
 
 def as_date(value: Day | np.datetime64, visit: int = 1) -> date | None:

@@ -21,7 +21,7 @@ from napari_medseq.inference.doubts import Doubt
 from napari_medseq.inference.slab_steps import SlabSettings
 from napari_medseq.inference.tuning import has_bfloat16
 from napari_medseq.inference.working import Working
-from napari_medseq.models import Model, load_model, networks
+from napari_medseq.models import Model, bundle, load_model, networks
 from napari_medseq.models.plain import Plain
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress, check, part
@@ -88,6 +88,7 @@ def train_automatically(
     """
     c = checked(AutoConfig, config, where="the training config")
     budget = Budget(c)
+    bundle.check_place(Path(c.out))
     run, layout = c.run_folder, layout_of(c)
     kept_back = {e.patient for e in layout.entries if e.split == "validation"}
     decoded = _decoded(c, layout, kept_back)

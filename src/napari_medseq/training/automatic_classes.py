@@ -13,7 +13,7 @@ import torch
 from napari_medseq import files
 from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.evaluation import Interval
-from napari_medseq.models import Model, load_model, networks
+from napari_medseq.models import Model, bundle, load_model, networks
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.settings import checked
@@ -90,6 +90,8 @@ def train_classes(
     c = checked(AutoConfig, config, where="the training config")
     if c.folds == 1:
         raise SettingsError("folds = 1; two or more are needed, or 0 for one network.")
+    for own in [_part(c, k) for k in range(1, c.folds + 1)] or [c]:
+        bundle.check_place(Path(own.out))
     budget = Budget(c)
     layout = _named(layout_of(c), c.classes)
     order = torch.randperm(len(layout.entries), generator=torch.Generator().manual_seed(c.seed)).tolist()

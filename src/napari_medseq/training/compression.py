@@ -146,6 +146,7 @@ def compress(
         When `cancelled` says so; nothing is written.
     """
     s = checked(CompressSettings, settings, where="the settings of compress")
+    bundle.check_place(Path(s.out))
     model = loaded(model)
     refuse_slab(model, "compress", "It is kept in half precision already.")
     if not isinstance(model.network, RecurrentUNet | SequenceClassifier):

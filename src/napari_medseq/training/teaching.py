@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.inference import devices
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slabs import is_slab
+from napari_medseq.masks.imagelike import refuse_image
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
@@ -106,6 +108,8 @@ def teach(
         When `cancelled` says so; nothing is kept.
     """
     s = checked(TeachSettings, settings, where="the settings of teach")
+    bundle.check_place(Path(s.out))
+    refuse_image(np.asarray(labels.data), labels.name)
     named = dict(images) if isinstance(images, Mapping) else {"image": images}
     channels = list(named.values())
     start = load_model(s.start_from) if s.start_from is not None else None

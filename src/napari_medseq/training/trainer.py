@@ -131,6 +131,8 @@ def train(
             return _of_folds(results, table)
         return _of_automatic(train_automatically(config, progress=progress, cancelled=cancelled))
     c = read_config(config)
+    if not c.folds:
+        bundle.check_place(Path(c.out))
     with process_group(c.device) as group:
         cases = read_cases(c, cancelled)
         if c.folds:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import napari_medseq as ms
 from napari_medseq.cohort import find_patients
 from napari_medseq.cohort.patients import Patient, Studies
 from napari_medseq.cohort.run import of_others
 from napari_medseq.errors import ReadError, SettingsError
+from napari_medseq.io.visit_folders import patient_folders
 
 
 def folders(root: Path, *names: str) -> Path:
@@ -29,6 +32,25 @@ def test_a_folder_of_studies(tmp_path: Path) -> None:
 
 def test_a_bids_tree_holds_its_subjects_alone(tmp_path: Path) -> None:
     assert names(folders(tmp_path, "sub-02", "sub-01", "code", "derivatives/x/sub-01", "notes")) == ["sub-01", "sub-02"]
+
+
+def test_patients_beside_one_that_is_called_as_in_bids_are_no_less_patients(tmp_path: Path) -> None:
+    def seen() -> tuple[list[str], list[str]]:
+        return names(tmp_path), [p.name for p in patient_folders(tmp_path)]
+
+    image = ms.ImageSequence(np.zeros((2, 3, 3), np.uint8), ("z", "y", "x"), np.eye(4), modality="MR")
+    patients = ["08", "Müller 6", "sub-04"]
+    for name in (*patients, "derivatives"):
+        for visit in ("Nov 2020", "Feb 2021"):
+            ms.write(image, tmp_path / name / visit / "T1.nii.gz")
+    ms.write(image, tmp_path / "atlas" / "T1.nii.gz")  # not as deep
+    ms.write(image, tmp_path / "results" / "08" / "ses-1" / "T1.nii.gz")
+    (tmp_path / "results" / "cohort.csv").write_text("study")
+    assert seen() == (patients, patients)
+    with pytest.raises(ReadError, match="holds 3 patients"):
+        ms.read_study(tmp_path)
+    (tmp_path / "dataset_description.json").write_text("{}")
+    assert seen() == (["sub-04"], ["sub-04"])
 
 
 @pytest.mark.parametrize(

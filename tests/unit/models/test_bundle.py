@@ -125,6 +125,7 @@ def test_nothing_but_a_bundle_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing was overwritten"):
         write(tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "tiny").mkdir()  # an empty folder loses nothing
     write(tmp_path / "tiny")
     write(tmp_path / "tiny", version="2")
     assert bundle.read_info(tmp_path / "tiny").version == "2"

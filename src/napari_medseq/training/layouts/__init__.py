@@ -61,7 +61,8 @@ def find_layout(
                 f"{folder}: no row names both an image and {needed}; {'; '.join(layout.doubts) or 'it has no row'}."
             )
     elif not folder.is_dir():
-        raise SettingsError(f"{folder} is not there; data is a folder, or a CSV file of paths.")
+        what = "is neither a folder nor a CSV file of paths" if folder.exists() else "is not there; check the path"
+        raise SettingsError(f"{folder} {what}; data is a folder, or a CSV file of paths.")
     elif task == "classification":
         raise SettingsError(
             f"{folder}: classes are learned from a CSV file with the columns patient, class and one for each image."
@@ -85,7 +86,8 @@ def find_layout(
         raise SettingsError(
             f"{folder} holds no image with labels beside it{_seen(folder)}. {_hint(folder)}Known are imagesTr/labelsTr (nnU-Net, MSD), "
             "images/labels, frames/labels, videos (clip.mp4 and clip_labels/0012.png), a CSV with columns patient, image and labels (or "
-            'class), and labels named like their image (scan.nii.gz, scan_seg.nii.gz); labels="*pattern*" says which files are labels.'
+            "class), and labels named like their image (scan.nii.gz, scan_seg.nii.gz); labels='*pattern*' "
+            "(--labels for check, --set labels=... for train) says which files are labels."
         )
     lossy = [e for e in layout.entries if any(p.suffix.lower() in LOSSY for p in e.labels)]
     if lossy:

@@ -95,7 +95,7 @@ def _joined(folder: Path, entries: Sequence[Entry]) -> tuple[list[Entry], dict[i
         out = [replace(e, case=f"{e.case}/{stem(next(iter(e.images.values()))[0])}") for e in out]
     doubt = (
         f"images have several masks ({image}: {some(own_names)}): each name is a class of its own. If they are readers of the same thing, "
-        'choose one: labels="*pattern*"'
+        'choose one: labels="*pattern*" (--labels for check, --set labels=... for train)'
     )
     return out, {k: name for name, k in classes.items()}, [doubt]
 
