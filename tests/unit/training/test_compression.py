@@ -111,6 +111,7 @@ def test_settings_that_cannot_be_used_are_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").touch()
     with pytest.raises(MedseqError, match=reason):
         ms.compress(model(tmp_path / "m"), settings)
 
