@@ -20,7 +20,7 @@ from napari_medseq.models.choosing import Chosen, Series, choose_images
 from napari_medseq.peak import warn_of_peak
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.progression.folder import result_folder
-from napari_medseq.sequence import ImageSequence, Study, Visit
+from napari_medseq.sequence import ImageSequence, Study, Visit, kind_of
 
 if TYPE_CHECKING:
     from napari_medseq.inference import Segmentation
@@ -296,6 +296,10 @@ def read_visits(
                 "shift_dates= is for a study that is read from a folder: ms.read_study(folder, shift_dates=True)."
             )
         return source
+    if not isinstance(source, (str, PathLike)):
+        raise ReadError(
+            f"{kind_of(source)} is neither a Study nor a folder; make one: Study(name, [Visit(date, images), ...])."
+        )
     folder = Path(source)
     if not folder.exists():
         raise ReadError(f"{folder} does not exist; name a study folder with one folder of images per visit.")

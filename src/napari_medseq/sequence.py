@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from fnmatch import fnmatchcase
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -84,7 +85,8 @@ class ImageSequence:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        data = self.data if hasattr(self.data, "ndim") and hasattr(self.data, "dtype") else np.asarray(self.data)
+        known = hasattr(self.data, "ndim") and isinstance(getattr(self.data, "dtype", None), np.dtype)
+        data = self.data if known else np.asarray(self.data)  # lists and tensors
         axes = tuple(self.axes)
         put("data", data)
         put("axes", axes)
@@ -280,6 +282,52 @@ class Study:
         return [v.date for v in self.visits]
 
 
+def check_images(**given: object) -> None:
+    """Raise unless all values are image sequences; None is let through.
+
+    Parameters
+    ----------
+    **given : object
+        The name of a parameter, and what was given for it.
+
+    Raises
+    ------
+    MedseqError
+        Saying what it is instead, and how an image sequence is made of it.
+
+    Examples
+    --------
+    >>> check_images(image=np.zeros((4, 6, 6)))
+    Traceback (most recent call last):
+    napari_medseq.errors.MedseqError: image is ndarray; give an ImageSequence: ms.ImageSequence(array, axes, affine).
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, ImageSequence):
+            raise MedseqError(f"{name} is {kind_of(value)}; give an ImageSequence{way_out(value)}.")
+
+
+def kind_of(value: object) -> str:
+    """The type of a value for a message, and for a list that of its first item."""
+    inside = f" of {type(value[0]).__name__}" if isinstance(value, list) and value else ""
+    return f"{type(value).__name__}{inside}"
+
+
+def way_out(value: object) -> str:
+    """How image sequences are made of a value of another type, to follow a colon; empty for other values."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    if isinstance(first, (str, PathLike)):
+        return ": ms.read(path)[0]"
+    if isinstance(first, ImageSequence):
+        return ", not several"
+    if isinstance(first, Study):
+        return ": study.visits[0].images[0], or follow all visits with ms.run(study, model)"
+    if isinstance(first, Visit):
+        return ": visit.images[0]"
+    if type(first).__module__.partition(".")[0] in ("nibabel", "SimpleITK", "itk", "pydicom"):
+        return ": ms.read(path)[0] of its file, or ms.ImageSequence(array, axes, affine)"
+    return ": ms.ImageSequence(array, axes, affine)" if hasattr(first, "shape") else ""
+
+
 def matches(image: ImageSequence, patterns: str | Iterable[str]) -> bool:
     """Whether an image's name matches one of `patterns`, or one of them is its DICOM SeriesInstanceUID.
 
@@ -341,7 +389,8 @@ def check_same_grid(
         way_out = (
             "choose the frame that belongs to it"
             if same_space
-            else "resample one onto the other's grid first (step 'resample' with reference=; labels with nearest interpolation)"
+            else "resample one onto the other's grid first, with ms.preprocess or `napari-medseq preprocess LABELS -s '{kind: resample, "
+            "interpolation: nearest}' --reference IMAGE -o OUT` (images without interpolation: nearest)"
         )
         raise error(
             f"{where}{': ' if where else ''}{other.name} ({describe_grid(other)}) lies on another grid than "

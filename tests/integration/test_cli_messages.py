@@ -223,6 +223,8 @@ def here(ball_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for source, target in (("T1post", "a"), ("T1post", "d/a"), ("T1post", "d/b"), ("tumor", "m_seg")):
         shutil.copy(visit / f"sub-x_{source}.nii.gz", tmp_path / f"{target}.nii.gz")
     monkeypatch.chdir(tmp_path)
+    (mask,) = ms.read("m_seg.nii.gz")
+    ms.write(mask.replace(data=mask.data[1:]), "c_seg.nii.gz")  # on another grid
     return tmp_path
 
 
@@ -235,6 +237,8 @@ def here(ball_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         ("convert a.nii.gz -o x.nii.gz --reference d", "--reference is for labels"),
         ("convert a.nii.gz -o a.nii.gz", "a.nii.gz is read here"),
         ("convert d -o d", "is read here"),
+        ("propagate a.nii.gz c_seg.nii.gz -o x.nii.gz", "'{kind: resample, interpolation: nearest}' --reference IMAGE"),
+        ("preprocess a.nii.gz -s resample -o x.nii.gz", "another image as target (--reference)"),
         ("convert a.nii.gz -o a.png", "a.png: files are written as .nii .nii.gz"),
         ("convert a.nii.gz -o m_seg.nii.gz/x.nii.gz", "m_seg.nii.gz is a file, not a folder"),
         ("segment a.nii.gz -m {model} -o m_seg.nii.gz/x.nii.gz", "m_seg.nii.gz is a file, not a folder"),

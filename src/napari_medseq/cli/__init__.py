@@ -38,7 +38,7 @@ _OF_PATIENTS = ("info", "convert", "run", "track", "cohort", "dicom", "retest")
 _OUTPUTS = ("out", "probability", "uncertainty", "transform", "save_steps", "preview")
 
 #: keywords of the API that messages name, and the options that they are here
-_OPTIONS = {"series": "--series", "references": "--reference", "sha256": "--sha256"}
+_OPTIONS = {"series": "--series", "reference": "--reference", "references": "--reference", "sha256": "--sha256"}
 _KEYWORDS = re.compile(rf"\b({'|'.join(_OPTIONS)})=(?=[\s.,;)]|$)")
 
 
@@ -85,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OperationCancelled as error:
             return _failed(str(error), 130)
         except MedseqError as error:
-            return _failed(_KEYWORDS.sub(lambda m: _OPTIONS[m[1]], str(error)), error=error)
+            told = _KEYWORDS.sub(lambda m: _OPTIONS[m[1]], str(error)).replace("force=True", "--force")
+            return _failed(told, error=error)
         except BrokenPipeError:  # the reader of the output ended, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0

@@ -15,18 +15,18 @@ _REMOTE = "dask://"
 _KINDS = "auto, cpu, cuda, cuda:N, mps or dask://host:port"
 
 
-def is_remote(device: str) -> bool:
+def is_remote(device: str | torch.device | None) -> bool:
     """Whether `device` names a Dask cluster."""
-    return device.startswith(_REMOTE)
+    return isinstance(device, str) and device.startswith(_REMOTE)
 
 
-def choose(device: str = "auto") -> tuple[torch.device, str]:
+def choose(device: str | torch.device | None = "auto") -> tuple[torch.device, str]:
     """The device of this computer asked for, and the reason in one phrase.
 
     Parameters
     ----------
-    device : str
-        "auto", "cpu", "cuda", "cuda:N" or "mps".
+    device : str or torch.device, optional
+        "auto", "cpu", "cuda", "cuda:N" or "mps"; None is "auto".
 
     Raises
     ------
@@ -35,7 +35,7 @@ def choose(device: str = "auto") -> tuple[torch.device, str]:
     """
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     mps = torch.backends.mps.is_available()
-    if device == "auto":
+    if device is None or device == "auto":
         if cuda:
             return torch.device("cuda:0"), f"a CUDA device is there: {torch.cuda.get_device_name(0)}"
         if mps:
@@ -47,7 +47,7 @@ def choose(device: str = "auto") -> tuple[torch.device, str]:
         )
     try:
         chosen = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise DeviceError(f"{device!r} is not a device; use {_KINDS}.") from None
     if chosen.type == "cuda" and (chosen.index or 0) >= cuda:
         have = f"this torch ({torch.__version__}) sees {cuda} CUDA device(s)"

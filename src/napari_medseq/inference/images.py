@@ -16,7 +16,7 @@ from napari_medseq.inference.working import grey_channels
 from napari_medseq.models import Model, why_unsuitable
 from napari_medseq.models.choosing import choose_image
 from napari_medseq.models.info import COLOURS, takes_colours
-from napari_medseq.sequence import ImageSequence, Visit
+from napari_medseq.sequence import ImageSequence, Visit, kind_of, way_out
 from napari_medseq.unread import UnreadVoxels
 
 Number = TypeVar("Number", bound=np.generic)
@@ -47,7 +47,8 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
         exam_list = [_channels(choose_image(v.images, model.info, where=v.name, force=force)) for v in images]
     else:
         raise ModelError(
-            f"images is {_kind(images)}; give an ImageSequence, a mapping of channel to ImageSequence, or a list of Visits."
+            f"images is {kind_of(images)}; give an ImageSequence, a mapping of channel to ImageSequence, or a list of Visits"
+            f"{way_out(images)}."
         )
     for channels in exam_list:
         if len(channels) != len(model.info.channels):
@@ -141,11 +142,3 @@ def _by_channel(images: Mapping[str, ImageSequence], model: Model) -> list[Image
 
 def _channels(chosen: ImageSequence | Mapping[str, ImageSequence]) -> list[ImageSequence]:
     return [chosen] if isinstance(chosen, ImageSequence) else list(chosen.values())
-
-
-def _kind(value: object) -> str:
-    return (
-        f"{type(value).__name__} of {type(value[0]).__name__}"
-        if isinstance(value, list) and value
-        else type(value).__name__
-    )

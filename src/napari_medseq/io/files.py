@@ -7,7 +7,7 @@ looks like an image, is dropped without a message that says why.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from napari_medseq.errors import ReadError
@@ -21,6 +21,12 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _PROMISES = (".dcm", ".ima", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7-Zip", b"Rar!\x1a\x07": "RAR"}
+#: Files that are not read, by their ending, and the way out.
+_SAVED = "an array has no place in the patient; in a script, give it one with ms.ImageSequence(array, axes, affine)"
+_OTHERS = {
+    ".npy": _SAVED, ".npz": _SAVED, ".mat": _SAVED, ".h5": _SAVED, ".pt": _SAVED,
+    ".par": "convert Philips PAR/REC with dcm2niix", ".rec": "convert Philips PAR/REC with dcm2niix",
+}  # fmt: skip
 #: Kinds of files that are pictures, not scans.
 PICTURES = ("picture", "tiff", "video")
 
@@ -131,7 +137,12 @@ def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
     ReadError
         If a path does not exist, or a named archive is encrypted, damaged or a bomb.
     """
-    entries = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    given: object = paths
+    entries: list[str | os.PathLike[str]] = []
+    for entry in given if isinstance(given, Iterable) and not isinstance(given, (str, os.PathLike)) else [given]:
+        if not isinstance(entry, (str, os.PathLike)):
+            raise ReadError(f"{type(entry).__name__} is not a path; name a file, a folder or a list of files.")
+        entries.append(entry)
     if not entries:
         raise ReadError("No file was given; name a file, a folder or a list of files.")
     out = Collection()
@@ -198,5 +209,6 @@ def _why_not(file: Path) -> str:
         if start.startswith(magic):
             return f"it is a {name} archive; unpack it first"
     if file.name.lower().endswith((*_PROMISES, *_ARCHIVES)):
-        return "it is not what its name promises"
-    return "its first bytes are of no known format"
+        return "its content is not what its name says: copy or export it again"
+    known = "DICOM, NIfTI, NRRD, MetaImage, MGH, TIFF, pictures and videos are read"
+    return f"its first bytes are of no known format; {known}; {_OTHERS.get(file.suffix.lower(), 'convert it to one of them')}"

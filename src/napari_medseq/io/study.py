@@ -26,7 +26,7 @@ from napari_medseq.io.visit_folders import SESSION, Place, is_visit, left_out, o
 from napari_medseq.io.visit_groups import merged, visits_of
 from napari_medseq.io.visit_order import merged_order, natural, order_of
 from napari_medseq.progress import Cancelled, Progress, part
-from napari_medseq.sequence import Study, Visit
+from napari_medseq.sequence import Study, Visit, kind_of
 
 
 @job()
@@ -79,6 +79,8 @@ def read_study(
     >>> [str(visit.date) for visit in ms.read_study(folder).visits]
     ['2020-01-31', '2020-05-04']
     """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ReadError(f"{kind_of(folder)} is not a path; name the folder or archive of one patient.")
     root = archives.located(Path(folder))
     if not root.exists():
         raise ReadError(f"{root}: there is no such folder; check the path.")

@@ -17,7 +17,7 @@ from napari_medseq.errors import MedseqError, WriteError
 from napari_medseq.geometry import Affine
 from napari_medseq.io.formats.raw import storable
 from napari_medseq.io.placing import restored
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, check_images
 
 if TYPE_CHECKING:
     from napari_medseq.io.dicom.sources import Reference
@@ -69,6 +69,7 @@ def write(
     >>> again.kind, bool((again.data == mask.data).all())
     ('labels', True)
     """
+    check_images(seq=seq)
     target = Path(path)
     lower = target.name.lower()
     ending = next((e for e in (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".dcm") if lower.endswith(e)), None)
@@ -149,7 +150,7 @@ def _in_few_bytes(array: NDArray[np.generic]) -> NDArray[np.generic]:
 def _colours(name: str, array: NDArray[np.generic], axes: Sequence[str]) -> NDArray[np.generic]:
     """Colours as the records of red, green, blue (and alpha) that NIfTI knows."""
     if "t" in axes:
-        raise WriteError(f"{name}: colour in time cannot be stored as NIfTI; write its frames one by one.")
+        raise WriteError(f"{name}: colour in time cannot be stored as NIfTI; write it as .nrrd or .mha.")
     if array.dtype != np.uint8:
         raise WriteError(
             f"{name}: NIfTI holds colours of 8 bits, and these are {array.dtype}; use .nrrd or .mha, or convert them to uint8."

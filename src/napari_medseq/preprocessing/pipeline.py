@@ -35,7 +35,7 @@ from napari_medseq.preprocessing.step import STEPS as STEPS
 from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.preprocessing.window import PRESETS, Window
 from napari_medseq.progress import Cancelled, Progress, check, part
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, check_images
 from napari_medseq.settings import checked
 
 StepLike = str | Mapping[str, Any] | Step
@@ -84,6 +84,7 @@ def preprocess(
     >>> made.spacing["z"], [step["kind"] for step in made.meta["steps"]]
     (4.0, ['zscore', 'resample'])
     """
+    check_images(seq=seq, reference=reference)
     doubts: list[str] = []
     result = run_chain(
         seq,

@@ -18,7 +18,7 @@ from napari_medseq.registration.measure import Bending, Sampler
 from napari_medseq.registration.optimise import Linear, Watch
 from napari_medseq.registration.transform import Kind, Spline, Transform
 from napari_medseq.registration.trust import TrustLimits, assess_quality
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, check_images
 from napari_medseq.settings import checked
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def register(
     >>> bool(np.abs(found.matrix[:3, 3] - (8.0, -5.0, 0.0)).max() < 0.5), found.quality.trustworthy
     (True, True)
     """
+    check_images(moving=moving, fixed=fixed, mask=mask)
     _check_options(kind, backend, on_failure, model)
     keep = checked(TrustLimits, limits, where="limits")
     began = time.perf_counter()

@@ -20,7 +20,7 @@ from napari_medseq.progression import track
 from napari_medseq.progression.repeatability import Implant, Repeatability, Retested
 from napari_medseq.repeatability import growth, implants, rescanning
 from napari_medseq.repeatability.settings import RetestSettings
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, check_images
 from napari_medseq.settings import checked
 from napari_medseq.volumes.foreground import foreground
 
@@ -85,6 +85,7 @@ def retest(
     chosen = checked(RetestSettings, settings)
     channels = dict(images) if isinstance(images, Mapping) else {"": images}
     for image in channels.values():
+        check_images(image=image)
         if set(image.axes) & {"t", "c"}:
             raise MedseqError(f"{image.name} has axes {image.axes}; a scan that is measured again has z, y, x.")
     channels = {name: image.compute() for name, image in channels.items()}

@@ -19,7 +19,7 @@ from napari_medseq.inference.slabs import is_slab
 from napari_medseq.masks.imagelike import refuse_image
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, check_images
 from napari_medseq.settings import Settings, checked
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case, make_case
@@ -109,9 +109,10 @@ def teach(
     """
     s = checked(TeachSettings, settings, where="the settings of teach")
     bundle.check_place(Path(s.out))
-    refuse_image(np.asarray(labels.data), labels.name)
     named = dict(images) if isinstance(images, Mapping) else {"image": images}
     channels = list(named.values())
+    check_images(**named, labels=labels)
+    refuse_image(np.asarray(labels.data), labels.name)
     start = load_model(s.start_from) if s.start_from is not None else None
     if start is not None and is_slab(start):
         raise SettingsError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -236,14 +237,18 @@ def load(header: Header, *, lazy: Laziness = False) -> Voxels:
         for k, file in enumerate(header.files):
             out[k] = _part(header, file, frame_shape, False)[0]
         return out
-    return on_demand(lambda: np.asarray(load(header)), header.dtype, shape)
+    return on_demand(partial(_whole, header), header.dtype, shape)
+
+
+def _whole(header: Header) -> NDArray[np.generic]:
+    return np.asarray(load(header))
 
 
 def _part(header: Header, file: tuple[Path, int], shape: tuple[int, ...], lazy: Laziness) -> Voxels:
     path, offset = file
     if header.text:
         return (
-            on_demand(lambda: _text(header, path, offset, shape), header.dtype, shape)
+            on_demand(partial(_text, header, path, offset, shape), header.dtype, shape)
             if lazy is True
             else _text(header, path, offset, shape)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def read(
     except GeometryError as error:
         raise ReadError(f"{path}: {error}") from error
     dtype, shape = image.get_data_dtype(), tuple(reversed(image.shape))
-    array = on_demand(lambda: _voxels(path, image), dtype, shape) if lazy is True else _voxels(path, image)
+    array = on_demand(partial(_voxels, path, image), dtype, shape) if lazy is True else _voxels(path, image)
     axes: tuple[str, ...] = ("t", "z", "y", "x")[-array.ndim :]
     times = None
     if "t" in axes:

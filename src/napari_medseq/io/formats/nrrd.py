@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def load(header: Header, *, lazy: Laziness = False) -> Voxels:
         raise ReadError(
             f"{path}: the header promises {byte_count:,} bytes of voxels, which {size:,} bytes cannot hold; save it again."
         )
-    return on_demand(lambda: _slowly(header, shape), header.dtype, shape) if lazy is True else _slowly(header, shape)
+    return on_demand(partial(_slowly, header, shape), header.dtype, shape) if lazy is True else _slowly(header, shape)
 
 
 def _slowly(header: Header, shape: tuple[int, ...]) -> NDArray[np.generic]:

@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -168,7 +169,7 @@ def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tupl
 def lazy_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Voxels:
     """Voxels of such a stream, unpacked whole at the first look."""
     checked_dtype = _checked_packed(path, offset, dtype, shape)
-    return on_demand(lambda: load_packed(path, offset, checked_dtype, shape), checked_dtype, shape)
+    return on_demand(partial(load_packed, path, offset, checked_dtype, shape), checked_dtype, shape)
 
 
 def on_demand(load: Callable[[], NDArray[np.generic]], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Voxels:
@@ -354,6 +355,10 @@ class OnDemand:
         self._lock = threading.Lock()
         self._array: NDArray[np.generic] | None = None
 
+    def __reduce__(self) -> tuple[type[OnDemand], tuple[Any, ...]]:
+        """As it was made, for another process, which reads the file itself."""
+        return OnDemand, (self._load, self.dtype, self.shape)
+
     def __getitem__(self, index: Any) -> NDArray[np.generic]:
         with self._lock:
             if self._array is None:
@@ -369,8 +374,13 @@ class Mapped:
 
     def __init__(self, path: str | Path, offset: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
         self._voxels = np.memmap(path, dtype, "r", offset, shape)
+        self._made_of = Path(path).absolute(), offset, dtype, shape
         self.shape, self.ndim = shape, len(shape)
         self.dtype = dtype if dtype.fields else dtype.newbyteorder("=")
+
+    def __reduce__(self) -> tuple[type[Mapped], tuple[Any, ...]]:
+        """Where the voxels lie, not the voxels, for another process."""
+        return Mapped, self._made_of
 
     def __getitem__(self, index: Any) -> NDArray[np.generic]:
         return native(np.array(self._voxels[index]))
@@ -387,7 +397,7 @@ def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int
     byte_count = int(np.prod(shape, dtype=object)) * dtype.itemsize
     check_size(path, byte_count, offset)
     if is_gzip(path):
-        return on_demand(lambda: load_block(path, offset, dtype, shape), dtype, shape)
+        return on_demand(partial(load_block, path, offset, dtype, shape), dtype, shape)
     source = Mapped(path, offset, dtype, shape)
     return lazily(source, source.dtype)
 
