@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import napari_medseq as ms
 from napari_medseq import cli
 from napari_medseq.sequence import ImageSequence, affine_from
+from tests.unit.io import dicoms
 from tests.unit.models.prompted import prompted_model
 
 
@@ -38,6 +40,46 @@ def test_it_writes_what_the_verb_gives(files: tuple[Path, Path, Path], capsys: p
     assert np.array_equal(ms.read(out)[0].data, expected.labels.data)
     assert (facts["axis"], facts["next_step"]) == ("z", expected.next_step)
     assert facts["volume_ml"] == {"object": pytest.approx(np.count_nonzero(expected.labels.data) * 2 / 1000)}
+
+
+def test_volumes_of_a_series_are_those_of_a_frame(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, painted, model = files
+    whole = ms.read(image)[0].data > 1.5
+    frames = [np.asarray(ms.read(path)[0].data) for path in (image, painted)]
+    series = ImageSequence(
+        np.stack([frames[0]] * 4), ("t", "z", "y", "x"), affine_from((1, 1, 2)), times=np.arange(4.0), name="cine"
+    )
+    drawn = series.labels_like(
+        np.stack([whole.astype(np.uint8), *[np.zeros_like(frames[1])] * 3]), name="d", label_names={1: "object"}
+    )
+    paths = [ms.write(series, image.with_name("cine.nii.gz")), ms.write(drawn, image.with_name("d_labels.nii.gz"))]
+    out = image.with_name("cine_labels.nii.gz")
+    assert cli.main(["propagate", *map(str, paths), "-o", str(out), "-m", str(model), "--axis", "t"]) == 0
+    told = capsys.readouterr().out
+    ml = np.count_nonzero(ms.read(out)[0].data) * 2 / 1000 / 4
+    assert f"object: {ml:.2f} mL (mean of 4 frames)" in told
+
+
+@pytest.mark.parametrize("format", ["seg", "rtstruct"])
+def test_prompts_may_be_a_segmentation_or_structures_drawn_on_the_series(
+    files: tuple[Path, Path, Path], tmp_path: Path, format: Any
+) -> None:
+    for z in range(9):
+        pixels = np.random.default_rng(z).integers(0, 100, (32, 32)).astype(np.uint16)
+        dicoms.save(dicoms.dataset(pixels, (0, 0, 2.5 * z), InstanceNumber=z + 1), tmp_path / f"series/{z}.dcm")
+    (image,) = ms.read(tmp_path / "series")
+    mask = np.zeros(image.data.shape, np.uint8)
+    mask[[2, 4, 6], 8:20, 8:22] = 1
+    drawn = image.labels_like(mask, name="drawn", label_names={1: "object"})
+    painted = ms.write(drawn, tmp_path / "drawn.dcm", reference=tmp_path / "series", format=format)
+    out = tmp_path / "out_labels.nii.gz"
+    options = ["-o", str(out), "-m", str(files[2])]
+    assert cli.main(["propagate", str(tmp_path / "series"), str(painted), *options]) == 0
+    (answer,) = ms.read(out)
+    assert answer.same_grid(image)
+    assert (np.asarray(answer.data)[4] == mask[4]).all()
 
 
 @pytest.mark.parametrize(

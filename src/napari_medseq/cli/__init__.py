@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="napari-medseq",
         description="Open, segment and follow medical image sequences, lesion by lesion. Research software, not a medical device.",
+        epilog="To begin: `napari-medseq demo` shows the main job on a synthetic patient, `napari-medseq info FOLDER` what a folder of "
+        "yours holds, `napari-medseq models` the models, and `napari-medseq COMMAND --help` the options of a command.",
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version number and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)

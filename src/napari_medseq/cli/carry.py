@@ -56,7 +56,7 @@ def _propagate(args: argparse.Namespace) -> None:
     if not args.out.lower().endswith(_VOLUMES):
         raise SettingsError(f"{args.out}: the file name must end in one of {' '.join(_VOLUMES)}.")
     image = common.one_image(args.image, args.series)
-    painted = common.one_image(args.painted, kind="labels", by_series=False)
+    painted = common.labels_on(args.painted, image)
     common.spare_inputs(args.out, image, painted)
     common.check_dicom(args.out, image)
     propagation = ms.propagate(
@@ -80,14 +80,15 @@ def _propagate(args: argparse.Namespace) -> None:
         "next_step": propagation.next_step,
         "volume_ml": _volumes(propagation),
     }
-    lines = [f"{name}: {ml:.2f} mL" for name, ml in _volumes(propagation).items()]
+    mean = f" (mean of {image.size('t')} frames)" if propagation.labels.is_dynamic else ""
+    lines = [f"{name}: {ml:.2f} mL{mean}" for name, ml in _volumes(propagation).items()]
     if propagation.next_step is not None:
         lines.append(f"check step {propagation.next_step} along {propagation.axis} next")
     common.answer(args, facts, "\n".join([*lines, written]))
 
 
 def _volumes(propagation: Propagation) -> dict[str, float]:
-    """Object → mL, over all frames."""
+    """Object → mL; of a series the mean over its frames."""
     import numpy as np
 
     from napari_medseq.geometry import voxel_volume_mm3
@@ -95,7 +96,7 @@ def _volumes(propagation: Propagation) -> dict[str, float]:
     labels = propagation.labels
     data = np.asarray(labels.data)
     counts = Counter(dict(zip(*(v.tolist() for v in np.unique(data[data != 0], return_counts=True)), strict=True)))
-    ml = voxel_volume_mm3(labels.affine) / 1000
+    ml = voxel_volume_mm3(labels.affine) / 1000 / (labels.size("t") if labels.is_dynamic else 1)
     return {labels.label_names.get(v, str(v)): counts[v] * ml for v in sorted(counts)}
 
 

@@ -84,15 +84,15 @@ def add_shift_dates(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_settings(command: argparse.ArgumentParser) -> None:
-    """Add ``--settings`` and ``--set``: the settings of a step, as a file or one by one."""
+def add_settings(command: argparse.ArgumentParser, example: str = "min_volume_ml=0.5") -> None:
+    """Add ``--settings`` and ``--set``: the settings of a step, as a file or one by one, such as `example`."""
     command.add_argument("--settings", metavar="FILE", help="a YAML or JSON file with settings")
     command.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a single setting, such as min_volume_ml=0.5; the option may be repeated",
+        help=f"a single setting, such as {example}; the option may be repeated",
     )
 
 
@@ -167,6 +167,27 @@ def one_image(
         raise MedseqError(f"{path} holds {len(sequences)} images ({names}) and {how}; {way_out}.")
     chosen: ImageSequence = matching[0]
     return chosen
+
+
+def labels_on(path: str, image: ImageSequence) -> ImageSequence:
+    """The labels of a file on the grid of an image; those of DICOM (SEG, RTSTRUCT) take it from the series, which is read with them.
+
+    Raises
+    ------
+    MedseqError
+        Listing the choices if there are several.
+    """
+    import napari_medseq as ms
+    from napari_medseq.io.detection import detect
+
+    series, file = image.meta.get("source"), Path(path)
+    if not (image.meta.get("series_uid") and isinstance(series, str) and file.is_file() and detect(file) == "dicom"):
+        return one_image(path, kind="labels", by_series=False)
+    own = [s for s in ms.read([path, series], lazy="auto") if s.kind == "labels" and s.meta.get("source") == str(file)]
+    if len(own) != 1:
+        names = ", ".join(s.name for s in own) or "no labels"
+        raise MedseqError(f"{path} holds {names} on the series {series}; name a file with one image of labels.")
+    return own[0].compute()
 
 
 def spare_inputs(out: str | Path, *read: str | Path | ImageSequence | None) -> None:

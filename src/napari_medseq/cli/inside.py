@@ -69,7 +69,7 @@ def _add_compress(commands: common.Commands) -> None:
     )
     compress.add_argument("model", help="the name of a model, or the folder of its bundle")
     compress.add_argument("-o", "--out", required=True, help="the bundle folder to write")
-    common.add_settings(compress)
+    common.add_settings(compress, "keep=0.5")
     common.add_json(compress)
     compress.set_defaults(run=_compress)
 

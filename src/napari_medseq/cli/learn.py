@@ -66,7 +66,7 @@ def _add_train(commands: common.Commands) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a single setting, such as loop.minutes=5; the option may be repeated",
+        help="a single setting, such as folds=5 or modality=CT for a folder, or loop.minutes=5 for a config; the option may be repeated",
     )
     train.add_argument(
         "--preview", metavar="FILE.png", help="only draw what the network would see, to this file; do not train"
@@ -114,7 +114,7 @@ def _add_teach(commands: common.Commands) -> None:
     teach.add_argument(
         "--start-from", metavar="MODEL", help="the name or the bundle folder of a model from which training starts"
     )
-    common.add_settings(teach)
+    common.add_settings(teach, "minutes=5")
     common.add_json(teach)
     teach.set_defaults(run=_teach)
 
@@ -298,5 +298,5 @@ def _teach(args: argparse.Namespace) -> None:
     if args.start_from:
         settings["start_from"] = args.start_from
     image = common.one_image(args.image, kind="image", by_series=False)
-    labels = common.one_image(args.labels, kind="labels", by_series=False)
+    labels = common.labels_on(args.labels, image)
     _trained(args, teach(image, labels, settings, progress=common.bar()))

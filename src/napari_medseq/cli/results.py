@@ -78,7 +78,7 @@ def _add_retest(commands: common.Commands) -> None:
         help="run the model even if the image has another modality than the model was trained on",
     )
     common.add_series(retest)
-    common.add_settings(retest)
+    common.add_settings(retest, "repeats=5")
     common.add_json(retest)
     retest.set_defaults(run=_retest, usage=retest.error)
 

@@ -124,7 +124,7 @@ def _segment(args: argparse.Namespace) -> int:
     maps: dict[Output, str] = {"probability": args.probability, "uncertainty": args.uncertainty}
     outputs: list[Output] = ["labels", *(name for name, path in maps.items() if path)]
     common.check_dicom(args.out, first)
-    keep = common.one_image(args.keep, kind="labels", by_series=False) if args.keep else None
+    keep = common.labels_on(args.keep, first) if args.keep else None
     for path in (args.out, args.probability, args.uncertainty):
         if path:
             common.spare_inputs(path, *(images.values() if isinstance(images, dict) else [images]), args.keep)
