@@ -44,6 +44,11 @@ def factor(ds: Attributes, acquired: Sequence[datetime] = ()) -> tuple[float | N
         return (scale, "") if scale else (None, "the values are counts without a calibration")
     if units != "BQML":
         return None, f"the units of the values are {units or 'not given'}"
+    return _of_activity(ds, acquired)
+
+
+def _of_activity(ds: Attributes, acquired: Sequence[datetime]) -> tuple[float | None, str]:
+    """`factor` of activity concentrations in Bq/mL."""
     corrections = texts(ds, "CorrectedImage")
     missing = [c for c in ("ATTN", "DECY") if c not in corrections]
     if missing:
@@ -52,8 +57,8 @@ def factor(ds: Attributes, acquired: Sequence[datetime] = ()) -> tuple[float | N
     if drug is None:
         return None, "the injected dose is missing"
     dose, half = number(drug, "RadionuclideTotalDose"), number(drug, "RadionuclideHalfLife")
-    for name, amount, least in (("weight", weight, 0.0), ("injected dose", dose, 0.0), ("half-life", half, 0.0)):
-        if amount is None or amount <= least:
+    for name, amount in (("weight", weight), ("injected dose", dose), ("half-life", half)):
+        if amount is None or amount <= 0:
             return None, f"the {name} is missing"
     assert weight is not None
     assert dose is not None
