@@ -150,7 +150,7 @@ def classify(
     else:
         passes = []
         for given in exams(images, narrowed, force=force):
-            turn, turned = Upright.of_channels(given, trimmed=s.trimmed)
+            turn, turned = Upright.of_channels(given, trimmed=s.trimmed, middle_mm=s.middle_mm)
             framing = frame(turned, along=s.along, pixel_mm=s.pixel_mm, stride=stride, least=s.size)
             passes.append((turned, framing, turn))
 

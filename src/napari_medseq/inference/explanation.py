@@ -157,7 +157,7 @@ def _explained(
     """The explanation of one exam."""
     network, settings = ready.network, ready.settings
     check(ready.options.cancelled)
-    turn, channels = Upright.of_channels(channels, trimmed=settings.trimmed)
+    turn, channels = Upright.of_channels(channels, trimmed=settings.trimmed, middle_mm=settings.middle_mm)
     framing = frame(
         channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride, least=settings.size
     )

@@ -230,7 +230,7 @@ def _located(
 def _coarse(
     ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], min_score: float
 ) -> Locations:
-    turn, channels = Upright.of_channels(channels, trimmed=ready.settings.trimmed)
+    turn, channels = Upright.of_channels(channels, trimmed=ready.settings.trimmed, middle_mm=ready.settings.middle_mm)
     image, model, network, where = channels[0], ready.model, ready.network, ready.device
     pixel = ready.settings.pixel_mm
     if isinstance(network, RecurrentUNet):

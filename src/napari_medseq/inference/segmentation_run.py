@@ -88,7 +88,7 @@ class SegmentationRun:
         turns, passes = list[Upright](), []
         for given in exam_list:
             check(self.cancelled)
-            turn, channels = Upright.of_channels(given, trimmed=s.trimmed)
+            turn, channels = Upright.of_channels(given, trimmed=s.trimmed, middle_mm=s.middle_mm)
             turns.append(turn)
             if not self.networks:
                 passes.append(_SequencePass(channels=channels, framing=window_framing(channels)))

@@ -65,6 +65,9 @@ class InferenceSettings(BundleSettings):
         Keep only the largest component of each class: for organs, not for lesions.
     trimmed : bool or "planes"
         Borders of one value alone are left out first, so that padding changes nothing. "planes": rows and columns alone, not slices.
+    middle_mm : float or None
+        Rows and columns that lie farther than half of this from the image's middle (without its padding) are left out: for images
+        whose middle shows what is meant. What is left out is not answered for.
     doubt : Doubt or None
         The limits beyond which an answer is doubted; None: never.
     """
@@ -82,6 +85,7 @@ class InferenceSettings(BundleSettings):
     keep_largest: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     trimmed: bool | Literal["planes"] = False
+    middle_mm: float | None = Field(None, gt=0)
     doubt: Doubt | None = None
 
 

@@ -44,20 +44,27 @@ class Upright:
     box: dict[str, tuple[int, int]]
 
     @classmethod
-    def of(cls, image: ImageSequence, *, trimmed: bool | Literal["planes"] = False) -> Upright:
+    def of(
+        cls, image: ImageSequence, *, trimmed: bool | Literal["planes"] = False, middle_mm: float | None = None
+    ) -> Upright:
         """The turn of an image, to the part of it that is not padding if it is to be `trimmed` (see `InferenceSettings`)."""
         # by a reader, which turned it; to turn it again would read all of it
         left_in_file = isinstance(image.data, UnreadVoxels)
         turns = image.oriented and "z" in image.axes and not left_in_file
         turn = geometry.to_codes(image.affine) if turns else Reorientation()
         whole = _turned(image, turn)
-        if not trimmed:
-            return cls(image, turn, {a: (0, whole.size(a)) for a in SPACE if a in whole.axes})
-        return cls(image, turn, inner_box(whole, without=whole.slice_axis if trimmed == "planes" else ""))
+        box = {a: (0, whole.size(a)) for a in SPACE if a in whole.axes}
+        if trimmed:
+            box = inner_box(whole, without=whole.slice_axis if trimmed == "planes" else "")
+        return cls(image, turn, box if middle_mm is None else _middle(whole, box, middle_mm))
 
     @classmethod
     def of_channels(
-        cls, channels: Sequence[ImageSequence], *, trimmed: bool | Literal["planes"] = False
+        cls,
+        channels: Sequence[ImageSequence],
+        *,
+        trimmed: bool | Literal["planes"] = False,
+        middle_mm: float | None = None,
     ) -> tuple[Upright, list[ImageSequence]]:
         """The turn of an exam's first channel, and all channels so turned.
 
@@ -66,7 +73,7 @@ class Upright:
         GeometryError
             If the channels lie on different grids.
         """
-        turn = cls.of(channels[0], trimmed=trimmed)
+        turn = cls.of(channels[0], trimmed=trimmed, middle_mm=middle_mm)
         check_same_grid(*channels)
         return turn, [turn.there(c) for c in channels]
 
@@ -164,3 +171,15 @@ class Upright:
 def _turned(seq: ImageSequence, turn: Reorientation) -> ImageSequence:
     """As `turned`, but an image that lies right is not touched."""
     return seq if turn == Reorientation() else turned(seq, turn)
+
+
+def _middle(seq: ImageSequence, box: dict[str, tuple[int, int]], mm: float) -> dict[str, tuple[int, int]]:
+    """The middle of a box along rows and columns, so many mm of it; what is smaller stays whole."""
+    out = dict(box)
+    for axis, (start, stop) in box.items():
+        wanted = max(1, round(mm / seq.spacing[axis]))
+        is_plane = axis != seq.slice_axis or "z" not in seq.axes
+        if is_plane and wanted < stop - start:
+            first = start + (stop - start - wanted) // 2
+            out[axis] = (first, first + wanted)
+    return out

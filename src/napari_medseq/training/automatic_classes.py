@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -97,7 +98,7 @@ def train_classes(
     order = torch.randperm(len(layout.entries), generator=torch.Generator().manual_seed(c.seed)).tolist()
     modalities = dict.fromkeys(layout.channels, c.modality) if c.modality else {}
     decoded = Decoded([layout.entries[k] for k in order], modalities, channels=layout.channels)
-    found = survey(decoded, part(progress, 0.0, 0.04), cancelled, budget.after(_MEASURING))
+    found = survey(decoded, part(progress, 0.0, 0.04), cancelled, budget.after(_MEASURING), middle_mm=_middle_mm(c))
     device = learning_device(c)
     plan = _plan(c, layout, found, 8 if device.type == "cuda" else c.threads or torch.get_num_threads())
     cases, kind = exam_cases(decoded, plan, part(progress, 0.04, 0.1), cancelled, budget.after(_READING))
@@ -121,6 +122,22 @@ def train_classes(
         class_bundle.write(own, layout, outcome, modality)
         learned.append(outcome)
     return _result(c, plan, parts, learned)
+
+
+def _middle_mm(c: AutoConfig) -> float | None:
+    """How much of the images' middle is looked at: it decides how fine the pixels can be.
+
+    Raises
+    ------
+    SettingsError
+        If it is no length.
+    """
+    value = c.settings.get("middle_mm")
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise SettingsError(f"middle_mm is {value!r}; give the side of what is looked at in mm.")
+    return float(value)
 
 
 def _result(

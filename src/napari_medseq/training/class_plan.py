@@ -78,6 +78,8 @@ class ClassPlan(PlanFile):
         Learning rate.
     trimmed : bool
         As in `InferenceSettings`.
+    middle_mm : float or None
+        As in `InferenceSettings`; never chosen without being asked for.
     step_mm : float or None
         As in `InferenceSettings`: the least distance of slices that was learned from.
     doubt : Doubt or None
@@ -102,6 +104,7 @@ class ClassPlan(PlanFile):
     augment: float = Field(0.4, ge=0, le=2)
     rate: float = Field(2e-3, gt=0)
     trimmed: bool = False
+    middle_mm: float | None = Field(None, gt=0)
     step_mm: float | None = Field(None, gt=0)
     doubt: Doubt | None = None
 
@@ -124,7 +127,7 @@ class ClassPlan(PlanFile):
         """How the network is to be run."""
         doubt = None if self.doubt is None else self.doubt.model_dump(mode="json")
         own: Definition = {"along": self.along, "pixel_mm": self.pixel_mm, "size": list(self.size)}
-        return {**own, "trimmed": self.trimmed, "step_mm": self.step_mm, "doubt": doubt}
+        return {**own, "trimmed": self.trimmed, "middle_mm": self.middle_mm, "step_mm": self.step_mm, "doubt": doubt}
 
     @property
     def augmentation(self) -> AugmentSettings:

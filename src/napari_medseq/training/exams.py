@@ -51,7 +51,12 @@ class Survey:
 
 
 def survey(
-    decoded: Decoded, progress: Progress | None = None, cancelled: Cancelled | None = None, late: Late | None = None
+    decoded: Decoded,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+    late: Late | None = None,
+    *,
+    middle_mm: float | None = None,
 ) -> Survey:
     """Measure the foreground of some exams.
 
@@ -70,7 +75,7 @@ def survey(
         try:
             with unheard():
                 images = decoded.images(entry)
-                own = exam_shape(images)
+                own = exam_shape(images, middle_mm)
         except MedseqError as error:
             decoded.leave_out(entry, error)
             continue
@@ -88,7 +93,7 @@ def survey(
     )
 
 
-def exam_shape(images: Mapping[str, ImageSequence]) -> tuple[Along, ExamShape]:
+def exam_shape(images: Mapping[str, ImageSequence], middle_mm: float | None = None) -> tuple[Along, ExamShape]:
     """What an exam's sequence is, and its shape.
 
     Raises
@@ -96,7 +101,7 @@ def exam_shape(images: Mapping[str, ImageSequence]) -> tuple[Along, ExamShape]:
     MedseqError
         If its channels are not on one grid, or it is empty.
     """
-    _, channels = Upright.of_channels(list(images.values()), trimmed=True)
+    _, channels = Upright.of_channels(list(images.values()), trimmed=True, middle_mm=middle_mm)
     first = channels[0]
     along: Along = "t" if "t" in first.axes else "slices"
     f = frame(channels, along=along, pixel_mm=None, stride=1)
@@ -145,7 +150,9 @@ def exam_cases(
 
 
 def _case(entry: Entry, images: Mapping[str, ImageSequence], plan: ClassPlan, kind: KindMeasuring) -> Case:
-    turn, channels = Upright.of_channels(in_channels(images, plan.channels), trimmed=plan.trimmed)
+    turn, channels = Upright.of_channels(
+        in_channels(images, plan.channels), trimmed=plan.trimmed, middle_mm=plan.middle_mm
+    )
     if any(("t" in c.axes) != (plan.along == "t") for c in channels):
         has = "no frames, which the other exams have" if plan.along == "t" else "frames, which the other exams have not"
         raise MedseqError(f"it has {has}")

@@ -255,3 +255,22 @@ def test_check_lists_the_classes_of_slices(tmp_path: Path, capsys: pytest.Captur
     assert "class ill: 15 slices of 7 patients" in said
     assert "2 well, 2 ill" in said
     assert "p9: the table tells the class of slice 7, but there are 5, counted from 0, so it is left out" in said
+
+
+def test_the_middle_alone_is_learned_from_and_looked_at_where_that_is_asked_for(tmp_path: Path) -> None:
+    config = {"data": str(table(tmp_path)), **QUICK, "validation": 0}
+    result = ms.train({**config, "out": str(tmp_path / "m"), "settings": {**SMALL, "middle_mm": 12}})
+    assert isinstance(result.plan, ClassPlan)
+    assert result.plan.size == (12, 12)
+    image = exam(99, ill=True)
+    other = np.random.default_rng(1).normal(0, 500, image.data.shape).astype(np.float32)
+    other[:, 4:16, 6:18] = image.data[:, 4:16, 6:18]
+    assert (
+        ms.classify(image.replace(data=other), result.model).probabilities
+        == ms.classify(image, result.model).probabilities
+    )
+    seen = np.asarray(ms.explain(image, result.model, method="occlusion").data)
+    assert seen[:, 4:16, 6:18].any()
+    assert not np.delete(seen, np.s_[4:16], 1).any()
+    with pytest.raises(SettingsError, match="middle_mm is 'half'"):
+        ms.train({**config, "out": str(tmp_path / "n"), "settings": {"middle_mm": "half"}})
