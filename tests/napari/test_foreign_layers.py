@@ -118,3 +118,30 @@ def test_a_scan_that_belongs_to_no_patient_can_be_saved_in_a_session(make_napari
     assert dock.save_button.isEnabled()
     assert not dock.masks_button.isEnabled()
     dock.deleteLater()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"scale": (-2, 1, 1), "translate": (3, 4, 5)},
+        {"scale": (1, -1, 2), "translate": (0, 40, 0)},
+        {"scale": (-2, 1, 1), "affine": np.array([[1.0, 0, 0, 7], [0, 0.8, -0.6, 0], [0, 0.6, 0.8, 0], [0, 0, 0, 1]])},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")  # of napari, about the turned image itself
+def test_labels_lie_on_an_image_in_pixels_however_its_axes_run(place: dict[str, Any]) -> None:
+    viewer = ViewerModel()
+    data = np.random.default_rng(0).normal(size=(4, 6, 5))
+    image = viewer.add_image(data, name="scan", **place)
+    labels = verbs.new_labels(viewer, image)
+    corners = [(0, 0, 0), (3, 5, 4), (1, 2, 3)]
+    for corner in corners:
+        np.testing.assert_allclose(labels.data_to_world(corner), image.data_to_world(corner))
+    assert not verbs.why_not_together(image, labels)
+    labels.data_setitem((np.array([1, 1]), np.array([2, 2]), np.array([3, 1])), 1)
+    labels.data_setitem((np.array([3, 3]), np.array([2, 2]), np.array([3, 1])), 1)
+    answer = verbs.propagate(viewer, image, labels, None)
+    viewer.dims.order = (1, 0, 2)  # a view from another side moves nothing
+    for corner in corners:
+        np.testing.assert_allclose(answer.data_to_world(corner), image.data_to_world(corner))
+        np.testing.assert_allclose(labels.data_to_world(corner), image.data_to_world(corner))

@@ -132,6 +132,8 @@ def turn_view(layer: Layer, along: str) -> None:
     """Place a layer of this package so that it is drawn correctly when the viewer steps through the axis `along` ("z",
     "y" or "x")."""
     facts = layer.metadata[KEY]
+    if facts["display"] == "own":  # the same place from every side
+        return
     view = _view(facts["affine"], tuple(facts["grid"]), _turn_of(facts), facts["display"], along)
     axes = [a for a in layer.axis_labels if a in SPACE]
     k = layer.ndim - len(axes)

@@ -182,16 +182,29 @@ def show_derived(
     if seq.kind == "image":
         about["role"] = _studies.DERIVED
     visit = None if "t" in seq.axes else facts.get("visit")
-    units = _units_of(layer, len([a for a in seq.axes if a != "c"]))
-    return add_layers(viewer, [_layers.to_layer_data(seq, visit=visit, facts=about, **units, **kwargs)])[0]
+    place = _place_of(layer, seq)
+    return add_layers(viewer, [_layers.to_layer_data(seq, visit=visit, facts=about, **(place | kwargs))])[0]
 
 
-def _units_of(layer: Layer, count: int) -> dict[str, Any]:
-    """The units of the last axes of a layer that is not placed in millimetres, for what is made from it: napari draws
-    no layer in its units if they do not fit together."""
+def _place_of(layer: Layer, seq: ImageSequence) -> dict[str, Any]:
+    """The units, and on the same grid the place, of a layer that is not placed in millimetres, for what is made from it.
+
+    napari draws no layer in its units if they do not fit together; and only the layer itself knows how its axes run, such as one of
+    negative scale.
+    """
+    count = len([a for a in seq.axes if a != "c"])
     if _layers.KEY in layer.metadata or layer.ndim < count or _layers.in_millimetres(layer):
         return {}
-    return {"units": layer.units[layer.ndim - count :]}
+    first = layer.ndim - count
+    place: dict[str, Any] = {"units": layer.units[first:]}
+    if seq.same_grid(_layers.from_layer(layer)):
+        rows = np.arange(first, layer.ndim + 1)
+        place |= {name: getattr(layer, name)[first:] for name in ("scale", "translate")}
+        place["rotate"] = layer.rotate[first:, first:]
+        if not first:  # napari keeps a shear as one row for all axes
+            place["shear"] = layer.shear
+        place["affine"] = layer.affine.affine_matrix[np.ix_(rows, rows)]
+    return place
 
 
 def _whose_grid(viewer: ViewerModel, layer: Layer, seq: ImageSequence, reference: Layer | None) -> Layer:
@@ -229,7 +242,7 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
     visit = None if "t" in seq.axes else _studies.facts_of(image).get("visit")
     data = _layers.to_layer_data(
         mask, visit=visit, facts=facts, along=along_of(viewer), name=name or f"{image.name} painted",
-        colormap=_colours_to_paint_in(viewer, mask.label_names, facts, mask.name), **_units_of(image, len(shape)),
+        colormap=_colours_to_paint_in(viewer, mask.label_names, facts, mask.name), **_place_of(image, mask),
     )  # fmt: skip
     layer = add_layers(viewer, [data])[0]
     _studies.facts_of(layer)["along"] = along_of(viewer)
