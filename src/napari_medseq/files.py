@@ -91,7 +91,9 @@ def check_place(path: str | os.PathLike[str]) -> None:
     while not above.exists() and above != above.parent:
         above = above.parent
     if not above.is_dir():
-        raise WriteError(f"{path} could not be written: {above} is a file, not a folder. Choose another place.")
+        raise WriteError(
+            f"{path} could not be written: {above} is a file, not a folder. Choose a folder you may write to."
+        )
     if not os.access(above, os.W_OK):
         raise WriteError(
             f"{path} could not be written: you may not write to {above}. Choose a folder you may write to."

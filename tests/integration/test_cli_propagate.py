@@ -73,7 +73,9 @@ def test_prompts_may_be_a_segmentation_or_structures_drawn_on_the_series(
     mask = np.zeros(image.data.shape, np.uint8)
     mask[[2, 4, 6], 8:20, 8:22] = 1
     drawn = image.labels_like(mask, name="drawn", label_names={1: "object"})
-    painted = ms.write(drawn, tmp_path / "drawn.dcm", reference=tmp_path / "series", format=format)
+    painted = ms.write(
+        drawn, tmp_path / "structures" / "of" / "drawn.dcm", reference=tmp_path / "series", format=format
+    )
     out = tmp_path / "out_labels.nii.gz"
     options = ["-o", str(out), "-m", str(files[2])]
     assert cli.main(["propagate", str(tmp_path / "series"), str(painted), *options]) == 0

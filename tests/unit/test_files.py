@@ -51,6 +51,9 @@ def test_what_cannot_be_written_is_a_write_error_with_a_way_out(tmp_path: Path) 
     for target in (tmp_path / "file" / "a.txt", tmp_path / ("n" * 300)):
         with pytest.raises(WriteError, match=r"could not be written: .+\. Choose a folder"):
             files.write_text(target, "text")
+    with pytest.raises(WriteError, match="file is a file, not a folder"):
+        files.check_place(tmp_path / "file" / "new" / "a.txt")
+    files.check_place(tmp_path / "new" / "newer" / "a.txt")
     (tmp_path / "folder").mkdir()
     with pytest.raises(WriteError, match="folder could not be written"):
         files.write_text(tmp_path / "folder", "text")
