@@ -45,7 +45,11 @@ class PlanFile(Settings):
         if not settings:
             return self
         reasons = {**self.reasons, **dict.fromkeys(settings, "as the settings say")}
-        return checked(type(self), {**self.model_dump(), **settings, "reasons": reasons}, where="settings")
+        values = self.model_dump()
+        for name, value in settings.items():
+            own = values.get(name)
+            values[name] = {**own, **value} if isinstance(own, dict) and isinstance(value, Mapping) else value
+        return checked(type(self), {**values, "reasons": reasons}, where="settings")
 
     def __str__(self) -> str:
         lines = []

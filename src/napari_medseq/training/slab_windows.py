@@ -52,6 +52,8 @@ class SlabAugment(Settings):
         How often a window is blurred or taken at a lower resolution.
     foreground : float
         How often a window of a larger image lies on something labelled, each class alike.
+    invert : float
+        How often bright and dark change places; 0 unless it is asked for, since it costs a little on images as they are.
     drop_channel : float
         How often a channel is missing; never all.
     """
@@ -74,6 +76,7 @@ class SlabAugment(Settings):
     blur: float = Field(0.2, ge=0, le=1)
     coarse: float = Field(0.15, ge=0, le=1)
     foreground: float = Field(0.7, ge=0, le=1)
+    invert: float = Field(0.0, ge=0, le=1)
     drop_channel: float = Field(0.0, ge=0, lt=1)
 
 
@@ -231,13 +234,15 @@ class SlabWindows:
         a, n, channels = self.augment, *x.shape[:2]
         self._lower(x)
 
-        def sometimes(share: float, value: Tensor, else_: float) -> Tensor:
+        def sometimes(share: float, value: Tensor, else_: float | Tensor) -> Tensor:
             chosen = (self._random(n) < share).view(n, 1, 1, 1, 1)
-            return torch.where(chosen, value, torch.full((), else_))
+            return torch.where(chosen, value, else_ if isinstance(else_, Tensor) else torch.full((), else_))
 
         def between(low: float, high: float) -> Tensor:
             return (low + (high - low) * self._random(n, channels)).view(n, channels, 1, 1, 1)
 
+        if a.invert:
+            x = sometimes(a.invert, x.amin((2, 3, 4), keepdim=True) + x.amax((2, 3, 4), keepdim=True) - x, x)
         if a.gamma and self._chance(0.6):
             low, high = x.amin((2, 3, 4), keepdim=True), x.amax((2, 3, 4), keepdim=True)
             span = high - low + 1e-5

@@ -42,6 +42,15 @@ def test_recolouring_leaves_the_channel_of_positions_alone(change: str) -> None:
     assert not torch.allclose(x[:, 0], plain[:, 0], atol=1e-2)
 
 
+def test_bright_and_dark_change_places_where_that_is_asked_for() -> None:
+    drawn = windows(SlabAugment(**{**NOTHING, "invert": 1}), placed=True)
+    plain = windows(SlabAugment(**NOTHING), placed=True).draw(2)[0]
+    x = drawn.draw(2)[0]
+    low, high = plain[:, 0].min(), plain[:, 0].max()
+    torch.testing.assert_close(x[:, 0], low + high - plain[:, 0], atol=1e-2, rtol=1e-3)
+    torch.testing.assert_close(x[:, 1], plain[:, 1])
+
+
 def test_each_step_has_its_own_gain() -> None:
     torch.manual_seed(0)
     drawn = windows(SlabAugment(**{**NOTHING, "of_step": 0.3}), channels=1)
