@@ -137,7 +137,7 @@ def test_a_plan_can_be_written_changed_and_read(tmp_path: Path) -> None:
 
 def test_of_a_group_of_settings_only_what_is_given_changes() -> None:
     plan = make_plan(facts(), seconds=60, bfloat16=False)
-    assert plan.augment.mirror == (0, 0, 0.5)
+    assert plan.augment.mirror[2] > 0
     changed = plan.overruled({"augment": {"invert": 0.1}})
     assert changed.augment == plan.augment.model_copy(update={"invert": 0.1})
     assert changed.reasons["augment"] == "as the settings say"
