@@ -163,7 +163,7 @@ def test_the_dock_follows_a_session_undo_and_a_choice_of_other_labels(
     assert widget.answer is None
     fill(other, 2)
     assert widget.labels.layer == other
-    assert widget._lesson().done == (2,)
+    assert tuple(widget._lesson().labelled) == (2,)
     widget.labels.choose(labels)
     assert widget.answer == answer
     assert set(widget._lesson().corrected) == {3}
