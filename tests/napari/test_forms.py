@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
+from napari.components import ViewerModel
 from pydantic import BaseModel, Field
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QComboBox
 
+from napari_medseq._napari.choosers import LayerBox
 from napari_medseq._napari.forms import ModelForm, _Title, label_of, tooltip_of
 from napari_medseq.errors import SettingsError
 from napari_medseq.preprocessing import PRESETS, STEPS, Window
@@ -159,3 +162,23 @@ def test_titles_that_fit_are_on_one_line(qtbot: Any) -> None:
         assert (
             title.height() < 2 * line or title.fontMetrics().horizontalAdvance(title.text()) > title.maximumWidth() - 4
         )
+
+
+def test_a_list_of_layers_begins_with_one_that_is_shown_and_keeps_what_was_chosen(qtbot: Any) -> None:
+    viewer = ViewerModel()
+    mask = np.zeros((3, 4), np.uint8)
+    hidden = viewer.add_labels(mask, name="hidden", visible=False)
+    box = LayerBox(viewer, ["labels"])
+    qtbot.addWidget(box)
+    assert box.layer == hidden  # there is no other
+    shown = viewer.add_labels(mask, name="shown")
+    assert box.layer == shown
+    shown.visible = False  # as labels are that have an answer
+    viewer.add_labels(mask, name="answer")
+    assert box.layer == shown
+    box.choose(hidden)
+    viewer.add_labels(mask, name="another")
+    assert box.layer == hidden
+    late = LayerBox(viewer, ["labels"])
+    qtbot.addWidget(late)
+    assert late.currentText() == "answer"

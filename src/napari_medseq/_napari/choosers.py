@@ -154,6 +154,7 @@ class LayerBox(ShortBox):
         self._name_whole(self.currentText())
         self.viewer, self.kinds, self.optional = viewer, tuple(kinds), optional
         self._front, self._behind = patient_in_front(viewer), False
+        self._for_want: Layer | None = None  # a hidden layer that stands here because no other was there
         connect_until_destroyed(viewer.events.title, self._follow_front)  # which names the patient in front
         follow_layers(viewer, self._update)
 
@@ -176,11 +177,22 @@ class LayerBox(ShortBox):
                 self.addItem(layer.name, layer)
         self.blockSignals(False)
         self.choose(before)
+        self._prefer_shown(before)
         unfit = (layer for layer in self.viewer.layers if layer_kind(layer).endswith(" axes"))
         self._not_listed = "\n".join(f"Not listed: {layer.name} has {layer.ndim} axes; {AT_MOST}" for layer in unfit)
         self._name_whole(self.currentText())
         self._follow_front()
         self.listed.emit()
+
+    def _prefer_shown(self, before: Layer | None) -> None:
+        """Where nobody chose, and the first layer is hidden, take the first one that is shown, now or when it comes."""
+        layer = self.layer
+        if layer is None or (layer == before and before is not self._for_want):
+            return
+        if not layer.visible:
+            shown = (k for k in range(self.count()) if (one := self.itemData(k)) is not None and one.visible)
+            self.setCurrentIndex(next(shown, self.currentIndex()))
+        self._for_want = None if self.layer is None or self.layer.visible else self.layer
 
     def _follow_front(self, _event: object = None) -> None:
         """When another patient comes to the front, choose that one's layer of the same series, else its first one."""
@@ -208,7 +220,7 @@ class LayerBox(ShortBox):
         """The chosen layer, or None."""
         return self.currentData()
 
-    def choose(self, layer: Layer) -> None:
+    def choose(self, layer: Layer | None) -> None:
         """Choose a layer, if it is in the list."""
         for k in range(self.count()):
             if layer is not None and self.itemData(k) == layer:
