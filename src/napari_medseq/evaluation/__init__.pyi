@@ -1,3 +1,7 @@
+from .agreement import McNemar as McNemar
+from .agreement import mcnemar as mcnemar
+from .calibration import brier_score as brier_score
+from .calibration import calibration_error as calibration_error
 from .classes import auc_interval as auc_interval
 from .classes import class_scores as class_scores
 from .classical import ClassicalSettings as ClassicalSettings
@@ -39,6 +43,7 @@ __all__ = [
     "Froc",
     "Interval",
     "LocationScores",
+    "McNemar",
     "OutOfFold",
     "Overlap",
     "Paired",
@@ -50,6 +55,8 @@ __all__ = [
     "average_precision",
     "bland_altman",
     "bootstrap",
+    "brier_score",
+    "calibration_error",
     "class_scores",
     "classical_pipeline",
     "delong",
@@ -57,6 +64,7 @@ __all__ = [
     "evaluate",
     "froc",
     "judge_classical",
+    "mcnemar",
     "paired",
     "patient_folds",
     "precision_recall",
