@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq.errors import MedseqError
+from napari_medseq.evaluation.curves import scored
 from napari_medseq.evaluation.intervals import checked_values
 
 
@@ -59,12 +60,8 @@ def calibration_error(probabilities: ArrayLike, truths: ArrayLike, *, bins: int 
     return float(np.abs(differences).sum() / p.size)
 
 
-def _checked(probabilities: ArrayLike, truths: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    p, t = checked_values(probabilities, "probabilities"), checked_values(truths, "truths")
-    if p.shape != t.shape:
-        raise MedseqError(f"{p.size} probabilities for {t.size} truths; give one of each per case.")
+def _checked(probabilities: ArrayLike, truths: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    p = checked_values(probabilities, "probabilities")
     if not ((p >= 0) & (p <= 1)).all():
         raise MedseqError("Probabilities must be from 0 to 1; scores of another range have no calibration.")
-    if not np.isin(t, (0.0, 1.0)).all():
-        raise MedseqError("Truths must be 0 or 1 (or False and True), one class against the rest.")
-    return p, t
+    return scored(p, truths, "probabilities")

@@ -14,10 +14,17 @@ from napari_medseq.evaluation.intervals import Interval, check_level, checked_va
 Values = NDArray[np.float64]
 
 
-def _scored(scores: ArrayLike, truths: ArrayLike) -> tuple[Values, NDArray[np.bool_]]:
-    s, t = checked_values(scores, "scores"), checked_values(truths, "truths")
+def scored(scores: ArrayLike, truths: ArrayLike, noun: str = "scores") -> tuple[Values, NDArray[np.bool_]]:
+    """Scores and truths of the same cases, as flat arrays.
+
+    Raises
+    ------
+    MedseqError
+        If their numbers differ, a score is NaN, or a truth is neither 0 nor 1; the message calls the scores `noun`.
+    """
+    s, t = checked_values(scores, noun), checked_values(truths, "truths")
     if s.shape != t.shape:
-        raise MedseqError(f"{s.size} scores for {t.size} truths; give one of each per case.")
+        raise MedseqError(f"{s.size} {noun} for {t.size} truths; give one of each per case.")
     if np.isnan(s).any():
         raise MedseqError("A score is NaN; leave that case out, or find out why the model gave none.")
     if not np.isin(t, (0.0, 1.0)).all():
@@ -44,7 +51,7 @@ def auc(scores: ArrayLike, truths: ArrayLike) -> float:
     MedseqError
         If there is only one class, or the numbers of scores and truths differ.
     """
-    s, t = _scored(scores, truths)
+    s, t = scored(scores, truths)
     positives, negatives = int(t.sum()), int((~t).sum())
     if not positives or not negatives:
         raise MedseqError(f"An AUC needs both classes; there are {positives} positive and {negatives} negative cases.")
@@ -63,7 +70,7 @@ def delong(scores: ArrayLike, truths: ArrayLike, *, level: float = 0.95) -> Inte
     """
     from scipy import stats
 
-    s, t = _scored(scores, truths)
+    s, t = scored(scores, truths)
     value = auc(s, t)
     check_level(level)
     x, y = s[t], s[~t]
@@ -97,7 +104,7 @@ def auc_by_patient(
     doi:10.1111/j.1467-9868.2007.00593.x), because slices of one patient are not independent. Draws with only one class
     are left out.
     """
-    s, t = _scored(scores, truths)
+    s, t = scored(scores, truths)
     value = auc(s, t)
     check_level(level)
     names, member = np.unique(np.asarray([str(p) for p in patients]), return_inverse=True)
@@ -137,7 +144,7 @@ def roc(scores: ArrayLike, truths: ArrayLike) -> Roc:
     MedseqError
         If there is only one class.
     """
-    s, t = _scored(scores, truths)
+    s, t = scored(scores, truths)
     auc(s, t)
     s, t, last = _descending(s, t)
     true = np.cumsum(t)[last]
@@ -157,7 +164,7 @@ def precision_recall(scores: ArrayLike, truths: ArrayLike) -> tuple[Values, Valu
     MedseqError
         If there is no positive case, a score is NaN, or the numbers of scores and truths differ.
     """
-    s, t = _scored(scores, truths)
+    s, t = scored(scores, truths)
     if not t.any():
         raise MedseqError("Recall needs at least one positive case; there is none.")
     s, t, last = _descending(s, t)

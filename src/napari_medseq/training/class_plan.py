@@ -14,7 +14,7 @@ from pydantic import Field
 from napari_medseq.inference.doubts import Doubt
 from napari_medseq.models.plain import Definition
 from napari_medseq.training.augment import AugmentSettings
-from napari_medseq.training.kind import Kind
+from napari_medseq.training.kind import Kind, four_digits
 from napari_medseq.training.plan_file import PlanFile
 
 _VOXELS_PER_SECOND = 1_000_000.0  # learned per second and core by the network of the plan (1.4 million were measured)
@@ -111,7 +111,7 @@ class ClassPlan(PlanFile):
     def of_kind(self, kind: Kind, settings: Mapping[str, object]) -> ClassPlan:
         """The plan with what all exams together say, but for what the settings do."""
         doubt = kind.doubt(values=False, always_there=False)
-        step_mm = None if self.along == "t" or kind.step_mm is None else float(f"{kind.step_mm[0]:.4g}")
+        step_mm = None if self.along == "t" or kind.step_mm is None else four_digits(kind.step_mm[0])
         found: dict[str, tuple[object, str]] = {"doubt": (doubt, kind.why(doubt))}
         if step_mm is not None:
             why = (

@@ -106,17 +106,17 @@ def _range(values: Sequence[float]) -> Range | None:
 
 
 def _times_wider(span: Range | None) -> Range | None:
-    return None if span is None else (_digits(span[0] / WIDER), _digits(span[1] * WIDER))
+    return None if span is None else (four_digits(span[0] / WIDER), four_digits(span[1] * WIDER))
 
 
 def _wider(span: Range | None, of_image: float) -> Range | None:
     if span is None:
         return None
     more = max(PART * (span[1] - span[0]), _OF_IMAGE * of_image)
-    return _digits(span[0] - more), _digits(span[1] + more)
+    return four_digits(span[0] - more), four_digits(span[1] + more)
 
 
-def _digits(value: float) -> float:
+def four_digits(value: float) -> float:
     """To four digits, for people."""
     return float(f"{value:.4g}")
 

@@ -19,6 +19,7 @@ from napari_medseq.inference.doubts import Doubt
 from napari_medseq.inference.working import Scheme, StepAxis
 from napari_medseq.models.info import COLOURS
 from napari_medseq.training.fingerprint import THICKER, ChannelFacts, Fingerprint
+from napari_medseq.training.kind import four_digits
 from napari_medseq.training.plan_file import PlanFile
 from napari_medseq.training.slab_windows import SlabAugment
 
@@ -272,14 +273,14 @@ def _focus(focus_mm: tuple[float, float] | None, spacing: Three, window: Triple)
 
 def _kept_spacing(spacing: Three, thick: bool) -> tuple[float | None, float, float]:
     """Thick slices and frames are taken as they come; between them nothing could be interpolated."""
-    return None if thick else _rounded(spacing[0]), _rounded(spacing[1]), _rounded(spacing[2])
+    return None if thick else four_digits(spacing[0]), four_digits(spacing[1]), four_digits(spacing[2])
 
 
 def _step_mm(facts: Fingerprint, axis: StepAxis, thick: bool) -> tuple[float | None, str | None]:
     """The least distance of slices, where these are taken as they come."""
     if not thick or facts.least_mm is None or _in_order(facts.shape, axis)[0] == 1:
         return None, None
-    least = _rounded(_in_order(facts.least_mm, axis)[0])
+    least = four_digits(_in_order(facts.least_mm, axis)[0])
     return least, f"no slices that were learned from lie less than {least:.3g} mm apart: much thinner ones are averaged"
 
 
@@ -422,11 +423,6 @@ def _augment(facts: Fingerprint, spacing: Three, thick: bool, mirror: Three) -> 
         drop_channel=0.25 if several else 0.0,
         shading=0.4 if coils else 0.0,
     )
-
-
-def _rounded(value: float) -> float:
-    """Rounded to four digits, for people; the difference does not matter."""
-    return float(f"{value:.4g}")
 
 
 def _times(values: Sequence[float]) -> str:
