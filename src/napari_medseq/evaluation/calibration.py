@@ -55,7 +55,7 @@ def calibration_error(probabilities: ArrayLike, truths: ArrayLike, *, bins: int 
     p, t = _checked(probabilities, truths)
     if bins < 1:
         raise MedseqError(f"The calibration error needs 1 bin or more, not {bins}.")
-    of_bin = np.minimum((p * bins).astype(np.int64), bins - 1)
+    of_bin = np.digitize(p, np.arange(1, bins) / bins)
     differences = np.bincount(of_bin, weights=p - t, minlength=bins)
     return float(np.abs(differences).sum() / p.size)
 

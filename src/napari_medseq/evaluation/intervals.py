@@ -175,7 +175,7 @@ class Paired:
     difference : Interval
         Mean of first minus second, with a bootstrap interval over patients.
     median : float
-        Median difference.
+        Median difference; NaN where it would be the mean of both infinities.
     p : float
         Two-sided Wilcoxon signed-rank p value; 1 if all differences are 0.
     better, worse, equal : int
@@ -215,13 +215,14 @@ def paired(first: ArrayLike, second: ArrayLike, *, level: float = 0.95, resample
     a, b = checked_values(first, "scores"), checked_values(second, "scores")
     if a.shape != b.shape:
         raise MedseqError(f"{a.size} and {b.size} scores cannot be paired; give one of each per patient.")
-    with np.errstate(invalid="ignore"):  # inf − inf: both missed the object
+    with np.errstate(invalid="ignore"):  # inf − inf: both missed the object, or each method missed one
         d = np.where(a == b, 0.0, a - b)
-    d = checked_values(d[~(np.isnan(a) | np.isnan(b))], "pairs that are defined")
+        d = checked_values(d[~(np.isnan(a) | np.isnan(b))], "pairs that are defined")
+        median = float(np.median(d))
     p = 1.0 if not d.any() else float(stats.wilcoxon(d, zero_method="wilcox").pvalue)
     return Paired(
         bootstrap(d, level=level, resamples=resamples, seed=seed),
-        float(np.median(d)),
+        median,
         p,
         int((d > 0).sum()),
         int((d < 0).sum()),

@@ -17,6 +17,7 @@ from pydantic import Field
 from napari_medseq.errors import MedseqWarning
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.settings import Settings
+from napari_medseq.volumes.sampling import spread
 
 
 class Doubt(Settings):
@@ -166,7 +167,7 @@ def step_of(seen: ImageSequence) -> float | None:
 def ends(image: ImageSequence) -> tuple[float, float] | None:
     """The 1st and the 99th percentile of an image's finite values, from a million of them; None where none is finite."""
     values = np.asarray(image.data).ravel()
-    values = values[:: max(1, values.size // _ENOUGH)].astype(np.float64)
+    values = values[spread(values.size, _ENOUGH)].astype(np.float64)
     values = values[np.isfinite(values)]
     if not values.size:
         return None

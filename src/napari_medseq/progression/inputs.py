@@ -78,7 +78,7 @@ def check_inputs(
     if dates is not None:
         if len(dates) != n:
             raise MedseqError(f"{len(dates)} dates for {n} visits; give one per visit (None if unknown).")
-        days = tuple(as_date(d, k) for k, d in enumerate(dates, start=1))
+        days = tuple(as_date(d, f"Visit {k}") for k, d in enumerate(dates, start=1))
     scans = tuple(scan.compute() if scan is not None else None for scan in _one_per_visit("images", images, n))
     positions = cast("list[Position]", _one_per_visit("transforms", transforms, n))
     worlds = tuple(to_common(p) for p in positions)
@@ -170,26 +170,26 @@ def _refuse_image(mask: ImageSequence, visit: int) -> None:
         )
 
 
-def as_date(value: Day | np.datetime64, visit: int = 1) -> date | None:
-    """A day from a date, a datetime, or text such as ``2020-01-31`` or ``20200131``.
+def as_date(value: Day | np.datetime64, noun: str) -> date | None:
+    """A day from a date, a datetime, or text such as ``2020-01-31`` or ``20200131``; an error calls it `noun`.
 
     Raises
     ------
     MedseqError
-        If the text is not a date.
+        If it is not a date.
     """
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value).date()
         except ValueError:
-            raise MedseqError(f"Visit {visit}: {value!r} is not a date; write it as 2020-01-31.") from None
+            raise MedseqError(f"{noun}: {value!r} is not a date; write it as 2020-01-31.") from None
     if isinstance(value, np.datetime64):
         value = None if np.isnat(value) else value.astype("datetime64[D]").item()
     if isinstance(value, datetime):
         return None if value != value else value.date()
     if value is None or isinstance(value, date):
         return value
-    raise MedseqError(f"Visit {visit}: {value!r} is not a date; write it as 2020-01-31.")
+    raise MedseqError(f"{noun}: {value!r} is not a date; write it as 2020-01-31.")
 
 
 def _one_per_visit(noun: str, values: Sequence[T | None] | None, n: int) -> list[T | None]:

@@ -11,9 +11,12 @@ from napari_medseq import geometry
 from napari_medseq.progression.components import Lesion
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.padding import is_padding
+from napari_medseq.volumes.sampling import spread
 
 #: radius in mm of the 1 mL sphere of SUV peak (Wahl et al., PERCIST, J Nucl Med 2009, 50 Suppl 1:122S)
 PEAK_RADIUS_MM = (3 * 1000 / (4 * np.pi)) ** (1 / 3)
+#: voxels of an image among which a lesion's brightness is ranked
+_SAMPLE = 20_000
 
 
 def prefix(image: ImageSequence) -> str:
@@ -100,7 +103,8 @@ class Appearance:
             return float("nan")
         if lesion.key not in self._ranks:
             if lesion.visit not in self._sorted:
-                sample = np.asarray(image.data).ravel()[:: max(1, image.data.size // 20_000)].astype(np.float64)
+                voxels = np.asarray(image.data).ravel()
+                sample = voxels[spread(voxels.size, _SAMPLE)].astype(np.float64)
                 self._sorted[lesion.visit] = np.sort(sample[np.isfinite(sample)])
             values_of_visit = self._sorted[lesion.visit]
             values = values_in(lesion, image)

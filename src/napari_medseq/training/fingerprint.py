@@ -17,6 +17,7 @@ from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.settings import Settings
 from napari_medseq.training.kind import Kind, KindMeasuring
 from napari_medseq.volumes.part import part_of
+from napari_medseq.volumes.sampling import spread
 from napari_medseq.volumes.trimming import inner_box
 
 Three = tuple[float, float, float]
@@ -197,7 +198,7 @@ class Measuring:
             where = truth > 0 if data.shape == truth.shape and (truth > 0).any() else np.ones(data.shape, bool)
             values = data[where].astype(np.float32)
             values = values[np.isfinite(values)]
-            facts.values.append(values[:: max(1, values.size // _SAMPLE)])
+            facts.values.append(values[spread(values.size, _SAMPLE)])
             facts.lowest.append(_lowest(data))
 
     def _measure_labels(self, truth: NDArray[np.generic], labels: ImageSequence, seen: tuple[slice, ...]) -> None:

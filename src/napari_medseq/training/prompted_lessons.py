@@ -19,6 +19,7 @@ from napari_medseq.inference.prompted_objects import PromptedObject
 from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.training.prompted_augment import bending, spoiled
 from napari_medseq.training.prompted_training import PromptedBatch
+from napari_medseq.volumes.sampling import spread
 
 _AROUND = 5  # steps beyond the outermost painted ones that are looked at
 _LONGEST = 24  # steps of a task; of a longer stretch every second, third … step is taken
@@ -85,7 +86,8 @@ def lesson_of(planes: Planes, labels: NDArray[np.generic], item: PromptedObject,
     filled = FilledWindow.blank(item, growth, window)
     fill([filled], planes, labels, settings.contrast)
     image = filled.image
-    low, high = torch.quantile(image.flatten()[:: max(1, image.numel() // 10**6)], torch.tensor(_QUANTILES))
+    some = torch.from_numpy(spread(image.numel(), 10**6))
+    low, high = torch.quantile(image.flatten()[some], torch.tensor(_QUANTILES))
     image = (image - low) / (high - low).clamp_min(1e-6)
     annotated = item.steps - window.steps[0]
     return Lesson(image.clamp(-0.5, 1.5), filled.painted, annotated, planes.spacing[0] / window.pixel_mm)

@@ -29,6 +29,7 @@ from napari_medseq.training.dataset import balanced_weights
 from napari_medseq.training.loop import Loss
 from napari_medseq.training.losses import classification_loss, image_loss, segmentation_loss
 from napari_medseq.training.samples import Target
+from napari_medseq.volumes.sampling import spread
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,8 @@ def _fidelity(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str,
         seen = image + level * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     out = whole(network, case, seen)
     out = _cut((out[0] if isinstance(out, tuple | list) else out)[0], image).float().cpu()
-    low, high = torch.quantile(
-        image.flatten()[:: max(1, image.numel() // 100_000)], torch.tensor([0.01, 0.99])
-    ).tolist()
+    some = torch.from_numpy(spread(image.numel(), 100_000))
+    low, high = torch.quantile(image.flatten()[some], torch.tensor([0.01, 0.99])).tolist()
 
     def ratio(x: Tensor) -> float:
         return 10 * math.log10((high - low) ** 2 / max(float(((x - image) ** 2).mean()), 1e-12))

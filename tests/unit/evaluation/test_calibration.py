@@ -79,3 +79,8 @@ def test_mcnemar_needs_the_same_cases() -> None:
         mcnemar([1, 0], [1])
     with pytest.raises(MedseqError, match="whether the classifier is right"):
         mcnemar([1, 3], [1, 0])
+
+
+def test_a_probability_on_the_border_of_a_bin_belongs_to_the_upper_one() -> None:
+    # 0.29 · 100 is 28.999…: the two cases would be in one bin, where one's error hides the other's
+    assert calibration_error([0.28, 0.29], [0, 1], bins=100) == pytest.approx((0.28 + 0.71) / 2)

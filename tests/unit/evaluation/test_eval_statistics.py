@@ -188,3 +188,10 @@ def test_two_methods_that_each_missed_an_object_have_no_mean_difference() -> Non
     found = paired([np.inf, 1.0, 2.0], [1.0, np.inf, 2.0])  # distances
     assert np.isnan([found.difference.value, found.difference.low, found.difference.high]).all()
     assert (found.better, found.worse, found.equal) == (1, 1, 1)
+
+
+def test_methods_that_each_missed_another_object_are_compared_without_a_warning() -> None:
+    found = paired([np.inf, 1.0], [1.0, np.inf])  # such as the distances of two methods
+    assert (found.better, found.worse, found.p) == (1, 1, 1.0)
+    assert np.isnan(found.median)
+    assert np.isnan(found.difference.value)

@@ -295,6 +295,14 @@ def test_the_peak_passes_over_voxels_that_are_not_known() -> None:
     assert _intensity.peak(lesion, pet) == pytest.approx(3.0)
 
 
+def test_the_rank_of_a_brightness_is_that_in_the_whole_image() -> None:
+    # of 500 × 40 × 40 voxels every 40th lies in the first column, which is dark
+    data = np.broadcast_to(np.arange(40, dtype=np.uint8), (500, 40, 40))
+    image = ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), modality="MR")
+    lesion = Lesion(0, 1, "lesion", np.array([[9, 9, 20]], np.int32), image.affine)
+    assert _intensity.Appearance([image])(lesion) == pytest.approx(0.5, abs=0.02)
+
+
 def test_intensities_by_modality_and_on_another_grid() -> None:
     data = np.zeros((12, 12, 12), np.uint8)
     data[4:8, 4:8, 4:8] = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import napari_medseq as ms
+from napari_medseq.errors import MedseqError
 from napari_medseq.progression.response import RULES, assess
 from napari_medseq.progression.response.common import percent
 from napari_medseq.progression.response.lung_rads import YEAR_DAYS, rise_within_year
@@ -179,6 +180,19 @@ def test_pseudoprogression_is_not_evaluable() -> None:
     p = series({0: 20}, {0: 26})
     assert categories(p, "rano-2010", radiotherapy_end=date(2020, 1, 10)) == ["not evaluable"]
     assert categories(p, "rano-2010", radiotherapy_end=date(2019, 10, 1)) == ["PD"]
+
+
+def test_growth_before_radiotherapy_is_no_pseudoprogression() -> None:
+    p = series({0: 20}, {0: 26}, {0: 30})
+    assert categories(p, "rano-2010", radiotherapy_end=date(2020, 4, 20)) == ["PD", "not evaluable"]
+
+
+def test_the_end_of_radiotherapy_is_a_date_a_moment_or_text() -> None:
+    p = series({0: 20}, {0: 26})
+    for end in ("2020-01-10", datetime(2020, 1, 10, 23, 30)):
+        assert categories(p, "rano-2010", radiotherapy_end=end) == ["not evaluable"]
+    with pytest.raises(MedseqError, match="radiotherapy_end: 'in spring' is not a date"):
+        categories(p, "rano-2010", radiotherapy_end="in spring")
 
 
 def test_rano_steroids_clinical_state_and_flair() -> None:

@@ -44,6 +44,13 @@ def test_a_ball_is_its_diameter_across(mm: tuple[float, float, float]) -> None:
     assert across == pytest.approx(28, rel=0.08)
 
 
+def test_the_intensities_of_an_image_without_labels_are_those_of_all_its_columns() -> None:
+    # of 100 × 40 × 40 voxels every 40th lies in the first column
+    ramp = np.broadcast_to(np.arange(40, dtype=np.float32), (100, 40, 40))
+    channel = facts(np.zeros(ramp.shape, bool), values=ramp).channels[0]
+    assert channel.mean == pytest.approx(19.5, abs=0.5)
+
+
 def test_many_small_pieces_are_as_large_as_one_of_them() -> None:
     mask = np.zeros((40, 60, 60), bool)
     for z, y, x in np.ndindex(3, 4, 4):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.progression.components import Lesion
+from napari_medseq.progression.inputs import Day, as_date
 from napari_medseq.progression.response.common import (
     Assessment,
     Sightings,
@@ -51,7 +51,7 @@ def rano2010(
     progression: Tracked,
     *,
     max_targets: int = 5,
-    radiotherapy_end: date | None = None,
+    radiotherapy_end: Day = None,
     steroids: Sequence[float | None] | None = None,
     clinical: Sequence[str | None] | None = None,
     flair: Sequence[str | None] | Tracked | None = None,
@@ -63,8 +63,8 @@ def rano2010(
     progression : Tracked
         Progression of the enhancing tumour.
     max_targets : int
-    radiotherapy_end : date, optional
-        Progression within 12 weeks of it is "not evaluable", as it may be pseudoprogression.
+    radiotherapy_end : date or ISO text, optional
+        Progression on that day or within 12 weeks after it is "not evaluable", as it may be pseudoprogression.
     steroids : sequence of float or None, optional
         Dexamethasone in mg per day, one number (or None) per visit.
     clinical : sequence of {"better", "stable", "worse", None}, optional
@@ -92,7 +92,7 @@ def rano2_bidimensional(
     progression: Tracked,
     *,
     max_targets: int = 3,
-    radiotherapy_end: date | None = None,
+    radiotherapy_end: Day = None,
     steroids: Sequence[float | None] | None = None,
     clinical: Sequence[str | None] | None = None,
     flair: Sequence[str | None] | Tracked | None = None,
@@ -115,7 +115,7 @@ def rano2_volumetric(
     progression: Tracked,
     *,
     max_targets: int = 3,
-    radiotherapy_end: date | None = None,
+    radiotherapy_end: Day = None,
     steroids: Sequence[float | None] | None = None,
     clinical: Sequence[str | None] | None = None,
     flair: Sequence[str | None] | Tracked | None = None,
@@ -157,12 +157,12 @@ class _Context:
         self,
         rules: _Rules,
         visits: int,
-        radiotherapy_end: date | None,
+        radiotherapy_end: Day,
         steroids: Sequence[float | None] | None,
         clinical: Sequence[str | None] | None,
         flair: Sequence[str | None] | Tracked | None,
     ) -> None:
-        self.radiotherapy_end = radiotherapy_end
+        self.radiotherapy_end = as_date(radiotherapy_end, "radiotherapy_end")
         self.steroids = _each("steroids", steroids, visits)
         self.clinical = _each("clinical", clinical, visits, STATES)
         words = flair if flair is None or isinstance(flair, Sequence) else _flair(flair, rules.column)
@@ -273,7 +273,7 @@ class _Rano:
     def _after_radiotherapy(self, visit: int) -> bool:
         """Whether a visit is so soon after radiotherapy that progression may be its effect."""
         day, end = self.seen.dates[visit], self.context.radiotherapy_end
-        return day is not None and end is not None and (day - end).days <= RADIOTHERAPY_DAYS
+        return day is not None and end is not None and 0 <= (day - end).days <= RADIOTHERAPY_DAYS
 
     def _non_targets_worse(self, visit: int) -> list[str]:
         """Reasons for clear progression of lesions that are no targets and have not merged with one."""
