@@ -163,6 +163,11 @@ class ImageSequence:
         return "t" in self.axes and "z" in self.axes and self.size("z") > 1
 
     @property
+    def series_axis(self) -> str:
+        """The axis that it is a series along: ``t`` where there are frames, else `slice_axis`."""
+        return "t" if "t" in self.axes else self.slice_axis
+
+    @property
     def is_lazy(self) -> bool:
         """Whether the voxels are still to be read or computed."""
         return is_lazy(self.data)

@@ -117,7 +117,7 @@ def slice_features(
 
 
 def _planes(image: ImageSequence) -> tuple[Plane, str]:
-    axis = "t" if "t" in image.axes else image.slice_axis
+    axis = image.series_axis
     if axis not in image.axes or len(image.axes) != 3:
         raise MedseqError(
             f"{image.name} has axes {image.axes}; features are of a stack of planes, (z, y, x) or (t, y, x)."

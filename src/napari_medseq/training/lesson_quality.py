@@ -125,17 +125,13 @@ def judge_lesson(
     return LessonQuality(dict(sorted(dice.items())), folds)
 
 
-def _axis(image: ImageSequence) -> str:
-    return "t" if "t" in image.axes else image.slice_axis
-
-
 def _by_step(labels: ImageSequence, image: ImageSequence) -> Values:
-    return np.moveaxis(np.asarray(labels.data), labels.axes.index(_axis(image)), 0)
+    return np.moveaxis(np.asarray(labels.data), labels.axis(image.series_axis), 0)
 
 
 def _without(labels: ImageSequence, image: ImageSequence, steps: Sequence[int]) -> ImageSequence:
     data = np.array(labels.data)
-    np.moveaxis(data, labels.axes.index(_axis(image)), 0)[list(steps)] = 0
+    np.moveaxis(data, labels.axis(image.series_axis), 0)[list(steps)] = 0
     return labels.replace(data=data)
 
 

@@ -75,12 +75,8 @@ from .lesion_marks import hide_marks as hide_marks
 from .lesion_marks import show_diameters as show_diameters
 from .lesion_marks import show_numbers as show_numbers
 from .lesion_marks import shows_marks as shows_marks
-from .lessons import corrected_slices as corrected_slices
 from .lessons import doubtful_slice as doubtful_slice
-from .lessons import go_to_slice as go_to_slice
 from .lessons import interpolated as interpolated
-from .lessons import painted_slices as painted_slices
-from .lessons import settled_slices as settled_slices
 from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
 from .lessons import with_painted as with_painted
@@ -180,6 +176,10 @@ from .session_opening import finish_session as finish_session
 from .session_opening import open_session as open_session
 from .session_opening import read_session as read_session
 from .session_opening import show_session_layer as show_session_layer
+from .slices import corrected_slices as corrected_slices
+from .slices import go_to_slice as go_to_slice
+from .slices import painted_slices as painted_slices
+from .slices import settled_slices as settled_slices
 from .step_previews import estimate_job as estimate_job
 from .step_previews import estimate_seconds as estimate_seconds
 from .step_previews import preview as preview

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.editing import editing_of, real
 from napari_medseq.viewer.last_answers import answer_axis
 from napari_medseq.viewer.marks import PAINTED
 from napari_medseq.viewer.parts import shown_slice
+from napari_medseq.viewer.slices import step_axis
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -79,12 +79,10 @@ def _settle(viewer: ViewerModel, answer: Labels, labels: Labels, step: int | Non
         )
     name = answer_axis(answer)
     step = shown_slice(viewer, answer, name) if step is None else step
-    axis, flipped = _layers.layer_axis(answer, name)
-    axis = answer.ndim - 3 if axis is None else axis
-    n = answer.data.shape[axis]
-    if not 0 <= step < n:
-        raise MedseqError(f"{answer.name} has {n} slices; there is no slice {step + 1}.")
-    where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
+    axis = step_axis(answer, name)
+    if not 0 <= step < axis.size:
+        raise MedseqError(f"{answer.name} has {axis.size} slices; there is no slice {step + 1}.")
+    where = axis.at(step)
     data = np.array(labels.data, dtype=np.promote_types(labels.data.dtype, answer.data.dtype))
     flags = np.array(editing_of(viewer).marks(labels).flags)
     values = np.array(answer.data)

@@ -24,8 +24,6 @@ from napari_medseq.viewer.last_answers import answer_axis, answered, as_it_is, r
 from napari_medseq.viewer.layers import KEY, from_layer, own_array
 from napari_medseq.viewer.lessons import (
     interpolated,
-    own_axis,
-    settled_slices,
     show_answer,
     slice_doubt,
     take_over,
@@ -33,6 +31,7 @@ from napari_medseq.viewer.lessons import (
     with_finished,
     with_painted,
 )
+from napari_medseq.viewer.slices import settled_slices
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -163,7 +162,7 @@ def lesson_job(
     labels = real(labels)
     answer = None if answer is None or answer not in viewer.layers else real(answer)
     painted, corrected, closed = from_layer(labels), list[int](), tuple(sorted(finished))
-    own = own_axis(painted)
+    own = painted.series_axis
     across = own if answer is None else answer_axis(answer)
     axis = own if whole else _axis(from_layer(image), _unfinished(painted, closed), answer)
     data = np.asarray(painted.data)
@@ -196,7 +195,7 @@ def _axis(seq: ImageSequence, prompts: ImageSequence, answer: Labels | None) -> 
     values = np.unique(np.asarray(prompts.data))
     if answer is not None and np.isin(values[values > 0], np.asarray(answer.data)).any():
         return answer_axis(answer)
-    return painted_axis(seq, prompts) if values.any() else own_axis(seq)
+    return painted_axis(seq, prompts) if values.any() else seq.series_axis
 
 
 def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation) -> Labels:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from napari_medseq.viewer.editing import real
 from napari_medseq.viewer.layers import from_layer
-from napari_medseq.viewer.lessons import most_doubtful, own_axis, painted_slices, settled_slices
+from napari_medseq.viewer.lessons import most_doubtful
+from napari_medseq.viewer.slices import painted_slices, settled_slices
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -68,7 +69,7 @@ def remember_answer(
 def answer_axis(answer: Labels) -> str:
     """The axis of an answer's sequence along which its slices (or frames) are counted."""
     known = answered(answer)
-    return own_axis(from_layer(answer)) if known is None or known.axis is None else known.axis
+    return from_layer(answer).series_axis if known is None or known.axis is None else known.axis
 
 
 def as_it_is(answer: Labels) -> Callable[[], None]:

@@ -15,6 +15,7 @@ from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.editing import editing_of, real
 from napari_medseq.viewer.marks import PAINTED, Flags, Values
 from napari_medseq.viewer.results import show_segmentation
+from napari_medseq.viewer.slices import corrected_slices, step_axis
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -22,43 +23,6 @@ if TYPE_CHECKING:
 
     from napari_medseq.inference.prediction import Segmentation
     from napari_medseq.sequence import ImageSequence
-
-
-def own_axis(seq: ImageSequence) -> str:
-    """The axis that a sequence is a series along: frames, else its own slices."""
-    return "t" if "t" in seq.axes else seq.slice_axis
-
-
-def corrected_slices(viewer: ViewerModel, answer: Labels, axis_name: str | None = None) -> list[int]:
-    """The slices (or frames) in which a person painted in a model's answer, as indices of its sequence.
-
-    `axis_name` is the axis of the sequence that they lie along; None: frames, else its own slices. So it is in the functions below.
-    """
-    axis, flipped = _step_axis(answer, axis_name)
-    painted = editing_of(viewer).marks(answer).painted
-    steps = np.flatnonzero(painted.any(axis=tuple(k for k in range(painted.ndim) if k != axis)))
-    n = painted.shape[axis]
-    return sorted(int(n - 1 - k if flipped else k) for k in steps)
-
-
-def painted_slices(labels: Labels, axis_name: str | None = None) -> list[int]:
-    """The slices (or frames) in which a label layer holds a label, as indices of its sequence."""
-    axis, flipped = _step_axis(labels, axis_name)
-    data = np.asarray(labels.data)
-    steps = np.flatnonzero((data != 0).any(axis=tuple(k for k in range(data.ndim) if k != axis)))
-    return sorted(int(data.shape[axis] - 1 - k if flipped else k) for k in steps)
-
-
-def settled_slices(viewer: ViewerModel, labels: Labels, axis_name: str | None = None) -> list[int]:
-    """The slices (or frames) of which every voxel counts as painted, because they were corrected or accepted, also as
-    empty; as indices of its sequence."""
-    marks = editing_of(viewer).marks(labels)
-    if not marks.any:
-        return []
-    axis, flipped = _step_axis(labels, axis_name)
-    painted = marks.painted
-    steps = np.flatnonzero(painted.all(axis=tuple(k for k in range(painted.ndim) if k != axis)))
-    return sorted(int(painted.shape[axis] - 1 - k if flipped else k) for k in steps)
 
 
 def take_over(
@@ -82,7 +46,7 @@ def take_over(
     steps : sequence of int, optional
         Restrict the corrected slices to these.
     axis_name : str, optional
-        As for `corrected_slices`.
+        As for `slices.step_axis`.
 
     Returns
     -------
@@ -144,14 +108,13 @@ def taken_over(
         )
     editing = editing_of(viewer)
     corrected = [step for step in corrected_slices(viewer, answer, axis_name) if steps is None or step in steps]
-    axis, flipped = _step_axis(answer, axis_name)
-    n = answer.data.shape[axis]
+    axis = step_axis(answer, axis_name)
     painted, values = editing.marks(answer).painted, np.asarray(answer.data)
     data: Values = np.array(labels.data, dtype=np.promote_types(labels.data.dtype, answer.data.dtype))
     flags, answer_flags = np.array(editing.marks(labels).flags), np.array(editing.marks(answer).flags)
     by_hand = editing.marks(labels).painted
     for step in corrected:
-        where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
+        where = axis.at(step)
         # a voxel that was erased by hand is not a gap
         to_take = painted[where] | ((data[where] == 0) & ~by_hand[where])
         data[where] = np.where(to_take, values[where], data[where])
@@ -173,10 +136,10 @@ def with_painted(
     steps : sequence of int
         The slices that are complete; where they are empty, nothing is labelled.
     axis_name : str, optional
-        As for `corrected_slices`.
+        As for `slices.step_axis`.
     """
     seq = segmentation.labels
-    axis = seq.axes.index(axis_name or own_axis(seq))
+    axis = seq.axes.index(axis_name or seq.series_axis)
     data = np.array(seq.data, dtype=np.promote_types(seq.data.dtype, painted.data.dtype))
     where = (slice(None),) * axis + (list(steps),)
     if data.shape == painted.data.shape:
@@ -208,7 +171,7 @@ def with_finished(segmentation: Segmentation, before: ImageSequence, finished: S
 
 
 def interpolated(painted: ImageSequence, axis_name: str | None = None) -> Segmentation:
-    """The slices between painted ones by interpolated outlines, without any network; `axis_name` as for `corrected_slices`.
+    """The slices between painted ones by interpolated outlines, without any network; `axis_name` as for `slices.step_axis`.
 
     Raises
     ------
@@ -221,7 +184,7 @@ def interpolated(painted: ImageSequence, axis_name: str | None = None) -> Segmen
     data = np.asarray(painted.data)
     if data.ndim != 3:
         raise MedseqError(f"{painted.name} has no slices to interpolate between. Choose one volume, or one cine.")
-    axis = painted.axes.index(axis_name or own_axis(painted))
+    axis = painted.axes.index(axis_name or painted.series_axis)
     across = [painted.spacing[a] for k, a in enumerate(painted.axes) if k != axis]
     values = [int(v) for v in np.unique(data) if v]
     if not values:
@@ -281,7 +244,7 @@ def slice_doubt(segmentation: Segmentation) -> NDArray[np.float64] | None:
         if segmentation.uncertainty is None:
             return None
         seq = segmentation.uncertainty
-        axis = seq.axes.index(own_axis(seq))
+        axis = seq.axes.index(seq.series_axis)
         doubt = np.asarray(seq.data).sum(axis=tuple(k for k in range(len(seq.axes)) if k != axis))
     return np.array(doubt, dtype=np.float64)
 
@@ -310,24 +273,3 @@ def doubtful_slice(segmentation: Segmentation, done: Sequence[int]) -> int | Non
     """
     doubt = slice_doubt(segmentation)
     return None if doubt is None else most_doubtful(doubt, done)
-
-
-def go_to_slice(viewer: ViewerModel, layer: Labels, step: int, axis_name: str | None = None) -> None:
-    """Show a slice (or frame) of a layer, given as an index of its sequence; a view of other planes is turned to its own."""
-    axis, flipped = _step_axis(layer, axis_name)
-    at = np.zeros(layer.ndim)
-    at[axis] = layer.data.shape[axis] - 1 - step if flipped else step
-    world = np.asarray(layer.data_to_world(at))
-    lead = viewer.dims.ndim - layer.ndim
-    if str(layer.axis_labels[0]) == "visit":
-        viewer.dims.set_point(lead, float(world[0]))
-    if viewer.dims.ndisplay == 2 and lead + axis in viewer.dims.displayed:
-        stepped = [k for k in viewer.dims.order if k != lead + axis]
-        viewer.dims.order = (*stepped[:-2], lead + axis, *stepped[-2:])
-    viewer.dims.set_point(lead + axis, float(world[axis]))
-
-
-def _step_axis(layer: Labels, axis_name: str | None = None) -> tuple[int, bool]:
-    """The layer's axis of slices or frames (see `corrected_slices`), and whether it runs backwards."""
-    axis, flipped = _layers.layer_axis(layer, axis_name or own_axis(_layers.from_layer(layer)))
-    return (layer.ndim - 3 if axis is None else axis), flipped

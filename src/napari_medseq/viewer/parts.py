@@ -91,7 +91,7 @@ def shown_slice(viewer: ViewerModel, image: Layer, axis_name: str | None = None)
         If what is shown lies outside the image, or no single slice is shown, but planes across them.
     """
     seq = _layers.from_layer(image)
-    axis = axis_name or ("t" if "t" in seq.axes else seq.slice_axis)
+    axis = axis_name or seq.series_axis
     at, _ = _layers.layer_axis(image, axis)
     if at is not None and at + viewer.dims.ndim - image.ndim in viewer.dims.displayed:
         raise MedseqError(
