@@ -33,7 +33,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 import cardiac
 import napari_medseq as ms
 from napari_medseq import files
-from napari_medseq.evaluation import ClassicalSettings, bootstrap, judge_classical, paired, patient_folds
+from napari_medseq.evaluation import ClassicalSettings, bootstrap, judge_classical, mcnemar, paired, patient_folds
 from napari_medseq.evaluation.classical import CLASSICAL
 
 RIGHT, WALL, LEFT = 1, 2, 3
@@ -136,13 +136,15 @@ def report(found: dict[str, NDArray[np.str_]], truth: Sequence[str], title: str)
     lines = [
         title,
         "",
-        "| classifier | accuracy (95 %) | F1, mean of classes | less than the best |",
-        "| --- " * 4 + "|",
+        "| classifier | accuracy (95 %) | F1, mean of classes | less than the best | McNemar's test against the best, p |",
+        "| --- " * 5 + "|",
     ]
     for name in found:
-        less = "" if name == best else str(paired(right[name], right[best]).difference)
+        less = test = ""
+        if name != best:
+            less, test = str(paired(right[name], right[best]).difference), f"{mcnemar(right[name], right[best]).p:.3g}"
         lines.append(
-            f"| {name} | {bootstrap(right[name])} | {f1_score(y, found[name], average='macro'):.3f} | {less} |"
+            f"| {name} | {bootstrap(right[name])} | {f1_score(y, found[name], average='macro'):.3f} | {less} | {test} |"
         )
     classes = sorted(set(truth))
     table = confusion_matrix(y, found[best], labels=classes)

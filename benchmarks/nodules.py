@@ -24,6 +24,7 @@ import argparse
 import csv
 import json
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,8 @@ def main() -> None:
     found: dict[str, list[float]] = {}
     for number in args.folds:
         found |= fold(number, args.minutes, args.out)
-        print(report(found, args.minutes, args.folds[: args.folds.index(number) + 1]), flush=True)
+        print(report(found, args.minutes, args.folds[: args.folds.index(number) + 1]), file=sys.stderr, flush=True)
+    print(report(found, args.minutes, args.folds))
     facts = {"minutes": args.minutes, "folds": args.folds, "agreement": found}
     files.write_json(HERE.parent / "docs" / "benchmarks" / "nodules.json", facts)
 

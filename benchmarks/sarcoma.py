@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -149,7 +150,8 @@ def main() -> None:
     for number in args.folds:
         for name, of_patients in fold(number, args.minutes, args.only, args.out).items():
             scores.setdefault(name, {}).update(of_patients)
-        print(report(scores, args.minutes, args.folds[: args.folds.index(number) + 1]), flush=True)
+        print(report(scores, args.minutes, args.folds[: args.folds.index(number) + 1]), file=sys.stderr, flush=True)
+    print(report(scores, args.minutes, args.folds))
     facts = {"minutes": args.minutes, "folds": args.folds, "dice": scores}
     files.write_json(HERE.parent / "docs" / "benchmarks" / "sarcoma.json", facts)
 

@@ -38,6 +38,8 @@ from napari_medseq.evaluation import (
     auc,
     auc_by_patient,
     bootstrap,
+    brier_score,
+    calibration_error,
     judge_classical,
     roc,
     slice_features,
@@ -270,8 +272,9 @@ def table() -> None:
     lines = [
         f"{y.size} slices, {int(y.sum())} with tumour, of {np.unique(member).size} patients; {FOLDS} folds; intervals over patients",
         "",
-        "| method | AUC of a slice (95 %) | sensitivity | specificity | balanced accuracy | F1 | extent: slices off (95 %) |",
-        "| --- " * 7 + "|",
+        "| method | AUC of a slice (95 %) | sensitivity | specificity | balanced accuracy | F1 | Brier score | ECE "
+        "| extent: slices off (95 %) |",
+        "| --- " * 9 + "|",
     ]
     for name, p in found.items():
         called = p > 0.5
@@ -279,9 +282,10 @@ def table() -> None:
         f1 = 2 * float((called & y).sum()) / float(called.sum() + y.sum())
         off = [abs(int(called[member == q].sum()) - int(y[member == q].sum())) for q in dict.fromkeys(patients)]
         extent, area = bootstrap(off), auc_by_patient(p, y, patients, resamples=1000)
+        shares = (hit, rejected, (hit + rejected) / 2, f1, brier_score(p, y), calibration_error(p, y))
         cells = [
             f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f})",
-            *(f"{v:.3f}" for v in (hit, rejected, (hit + rejected) / 2, f1)),
+            *(f"{v:.3f}" for v in shares),
             f"{extent.value:.1f} ({extent.low:.1f} to {extent.high:.1f})",
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
