@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ def _add_train(commands: common.Commands) -> None:
     )
     train.add_argument(
         "--plan", metavar="FILE.yaml", help="follow this plan, which an earlier training wrote; not with a config"
+    )
+    train.add_argument(
+        "--plan-only",
+        action="store_true",
+        help="measure the data, print the plan and write it beside --out, but do not train",
     )
     train.add_argument(
         "--patient",
@@ -185,6 +191,7 @@ def _train(args: argparse.Namespace) -> None:
         raise SettingsError(
             f"{path} is a config, which says these itself; --out, --minutes, --plan and --patient are for a folder of data."
         )
+    from napari_medseq.training.automatic_config import is_automatic
     from napari_medseq.yaml_text import read_settings
 
     config = read_settings(path)
@@ -195,6 +202,11 @@ def _train(args: argparse.Namespace) -> None:
         sheet = preview(config, args.preview, progress=common.bar())
         common.answer(args, {"preview": str(sheet)}, str(sheet))
         return
+    if is_automatic(config):
+        _train_by_plan(args, config)
+        return
+    if args.plan_only:
+        raise SettingsError(f"{path} says itself how to train; --plan-only is for a folder of data.")
     result = ms.train(config, progress=common.bar())
     if os.environ.get("RANK", "0") == "0":  # only one of several processes prints
         _trained(args, result)
@@ -214,28 +226,48 @@ def _set(config: dict[str, Any], values: dict[str, Any]) -> None:
 
 def _train_on_folder(args: argparse.Namespace) -> None:
     """Train on a folder of data without a config."""
-    import napari_medseq as ms
-
     if not args.out:
         raise SettingsError("Say where the model is to go: -o FOLDER.")
     if args.preview:
         raise SettingsError(
             "--preview draws what a config's network would see; of a folder of data `check` says what is used."
         )
-    config: dict[str, object] = {
+    config: dict[str, Any] = {
         "data": args.config,
         "out": args.out,
         "minutes": 60.0 if args.minutes is None else args.minutes,
     }
     config |= {k: v for k, v in (("plan", args.plan), ("patient", args.patient)) if v}
     _set(config, common.pairs(args.set))
-    result = ms.train(config, progress=common.bar())
-    first = result.folder / "fold-1" if config.get("folds") else result.folder
-    run = first.with_name(first.name + ".run")
+    _train_by_plan(args, config)
+
+
+def _train_by_plan(args: argparse.Namespace, config: dict[str, Any]) -> None:
+    """Print the plan of a training that configures itself, then train, unless only the plan is wanted."""
+    import napari_medseq as ms
+    from napari_medseq.training import plan_training
+
+    out = Path(str(config.get("out")))
+    first = out / "fold-1" if config.get("folds") else out
+    path = first.with_name(first.name + ".run") / "plan.yaml"
+
+    def show(plan: object) -> None:
+        text = f"{plan}\n\nplan: {path} (change it, and use it by --plan)\n"
+        if sys.stderr.isatty():  # where the progress bar stands
+            print(file=sys.stderr)
+        print(common.printable(text), flush=True)
+
+    if args.plan_only:
+        plan = plan_training(config, progress=common.bar())
+        if args.json:
+            common.answer(args, {"plan": plan.model_dump(mode="json"), "written": str(path)}, "")
+        else:
+            show(plan)
+        return
+    result = ms.train(config, planned=None if args.json else show, progress=common.bar())
     if args.json:
         _trained(args, result)
         return
-    print(f"{result.plan}\n\nplan: {run / 'plan.yaml'} (change it, and use it by --plan)")
     print(f"learned from {len(result.patients)} patient(s), {result.seen} windows seen")
     if result.table is None:
         print("no patient was kept back to judge it: look at its results before trusting them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_medseq.training.case_preview import preview
 from napari_medseq.training.compression import CompressSettings, compress
 from napari_medseq.training.teaching import TeachSettings, teach
-from napari_medseq.training.trainer import TrainConfig, TrainingResult, train
+from napari_medseq.training.trainer import TrainConfig, TrainingResult, plan_training, train
 
 __all__ = [
     "CompressSettings",
@@ -13,6 +13,7 @@ __all__ = [
     "TrainConfig",
     "TrainingResult",
     "compress",
+    "plan_training",
     "preview",
     "teach",
     "train",

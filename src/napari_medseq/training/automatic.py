@@ -34,6 +34,7 @@ from napari_medseq.training.fingerprint import Fingerprint
 from napari_medseq.training.judging import Judged, choose_judges, judged, seconds_to_judge
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.plan import Plan, bfloat16_pays, make_plan
+from napari_medseq.training.plan_file import Planned
 from napari_medseq.training.prepared import measured, slab_cases
 from napari_medseq.training.slab_loop import WARM_UP, Course, SlabLoop, fit_slabs
 from napari_medseq.training.slab_windows import SlabCase, SlabWindows
@@ -71,9 +72,13 @@ class AutoResult:
 
 
 def train_automatically(
-    config: AutoConfig | Mapping[str, object], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+    config: AutoConfig | Mapping[str, object],
+    *,
+    planned: Planned | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> AutoResult:
-    """Train on a folder of data within the minutes given.
+    """Train on a folder of data within the minutes given; `planned` is called with the plan before the training begins.
 
     A run that was interrupted continues from its checkpoint, with the plan that it began with.
 
@@ -88,6 +93,88 @@ def train_automatically(
     """
     c = checked(AutoConfig, config, where="the training config")
     budget = Budget(c)
+    found = _planned(c, budget, progress, cancelled)
+    if planned is not None:
+        planned(found.plan)
+    run, plan, facts = c.run_folder, found.plan, found.facts
+    cases, classes = slab_cases(
+        found.decoded,
+        [channel.name for channel in facts.channels],
+        found.classes,
+        _working(plan),
+        part(progress, 0.03, 0.08),
+        cancelled,
+        budget.after(_READING),
+        fixed=found.fixed,
+    )
+    facts = facts.model_copy(update={"classes": {k: facts.of_class(k, name) for k, name in classes.items()}})
+    files.write_json(run / "fingerprint.json", facts.model_dump(mode="json"))
+    judges = choose_judges(cases, named=c.judges, kept_back=found.kept_back, wanted=c.validation, seed=c.seed)
+    learned, judging = [x for x in cases if x.patient not in judges], [x for x in cases if x.patient in judges]
+    check(cancelled)
+    task = _Task(
+        config=c, plan=plan, facts=facts, classes=classes, learned=learned, judging=judging, device=found.device
+    )
+    outcome = _learn(task, budget, progress, cancelled)
+    outcome.plan.save(run / "plan.yaml")
+    automatic_bundle.write(c, outcome)
+    patients = tuple(sorted({x.patient for x in learned}))
+    automatic_bundle.write_record(c, found.layout, outcome, patients)
+    return AutoResult(
+        Path(c.out),
+        load_model(Path(c.out)),
+        outcome.plan,
+        outcome.course,
+        patients,
+        {p: dict(s) for p, s in outcome.scores.items()},
+    )
+
+
+def plan_automatically(
+    config: AutoConfig | Mapping[str, object], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> Plan:
+    """The plan that `train_automatically` would begin with, which is written to the same place; nothing is trained.
+
+    Raises
+    ------
+    SettingsError, MedseqError, OperationCancelled
+        As `train_automatically`.
+    """
+    c = checked(AutoConfig, config, where="the training config")
+    return _planned(c, Budget(c), progress, cancelled).plan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Planned:
+    """The data, what was measured of them, and the plan.
+
+    Attributes
+    ----------
+    layout : Layout
+    decoded : Decoded
+    facts : Fingerprint
+    classes : dict of int to str
+        Label value → name.
+    fixed : bool
+        Whether no other label values count as classes.
+    kept_back : set of str
+        Patients that the layout keeps for validation.
+    plan : Plan
+    device : torch.device
+    """
+
+    layout: Layout
+    decoded: Decoded
+    facts: Fingerprint
+    classes: dict[int, str]
+    fixed: bool
+    kept_back: set[str]
+    plan: Plan
+    device: torch.device
+
+
+def _planned(c: AutoConfig, budget: Budget, progress: Progress | None, cancelled: Cancelled | None) -> _Planned:
+    """Measure the data, decide, and write the plan."""
     bundle.check_place(Path(c.out))
     run, layout = c.run_folder, layout_of(c)
     kept_back = {e.patient for e in layout.entries if e.split == "validation"}
@@ -100,34 +187,15 @@ def train_automatically(
     plan = _plan(c, run, lambda: _new_plan(c, facts, device))
     _check_plan(plan, facts)
     plan.save(run / "plan.yaml")
-    cases, classes = slab_cases(
-        decoded,
-        [channel.name for channel in facts.channels],
-        classes,
-        _working(plan),
-        part(progress, 0.03, 0.08),
-        cancelled,
-        budget.after(_READING),
+    return _Planned(
+        layout=layout,
+        decoded=decoded,
+        facts=facts,
+        classes=classes,
         fixed=bool(named),
-    )
-    facts = facts.model_copy(update={"classes": {k: facts.of_class(k, name) for k, name in classes.items()}})
-    files.write_json(run / "fingerprint.json", facts.model_dump(mode="json"))
-    judges = choose_judges(cases, named=c.judges, kept_back=kept_back, wanted=c.validation, seed=c.seed)
-    learned, judging = [x for x in cases if x.patient not in judges], [x for x in cases if x.patient in judges]
-    check(cancelled)
-    task = _Task(config=c, plan=plan, facts=facts, classes=classes, learned=learned, judging=judging, device=device)
-    outcome = _learn(task, budget, progress, cancelled)
-    outcome.plan.save(run / "plan.yaml")
-    automatic_bundle.write(c, outcome)
-    patients = tuple(sorted({x.patient for x in learned}))
-    automatic_bundle.write_record(c, layout, outcome, patients)
-    return AutoResult(
-        Path(c.out),
-        load_model(Path(c.out)),
-        outcome.plan,
-        outcome.course,
-        patients,
-        {p: dict(s) for p, s in outcome.scores.items()},
+        kept_back=kept_back,
+        plan=plan,
+        device=device,
     )
 
 
@@ -294,7 +362,7 @@ def layout_of(c: AutoConfig) -> Layout:
     """The cases of the data set, without held-out patients and test cases."""
     layout = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels, task=c.task)
     for doubt in layout.doubts:
-        warnings.warn(doubt, MedseqWarning, stacklevel=4)
+        warnings.warn(doubt, MedseqWarning, stacklevel=5)
     entries = tuple(
         e for e in layout.entries if e.patient not in c.hold_out and e.split.lower() not in ("test", "hold_out")
     )

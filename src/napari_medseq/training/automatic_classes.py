@@ -30,6 +30,7 @@ from napari_medseq.training.layouts import Layout
 from napari_medseq.training.loop import Loss, fit
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import classification_loss, loss_of_steps
+from napari_medseq.training.plan_file import Planned
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.unlearned import loss_of_shares, unlearned_of_steps, warn_if_unlearned
 
@@ -73,9 +74,15 @@ class ClassResult:
 
 
 def train_classes(
-    config: AutoConfig | Mapping[str, object], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+    config: AutoConfig | Mapping[str, object],
+    *,
+    planned: Planned | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> ClassResult:
     """Learn the classes of a table's exams within the minutes given; with `folds` one network for each.
+
+    `planned` is called with the plan before any training begins.
 
     A run that was interrupted continues from its checkpoint, with the plan that it began with.
 
@@ -89,39 +96,102 @@ def train_classes(
         When `cancelled` says so; the checkpoint stays.
     """
     c = checked(AutoConfig, config, where="the training config")
+    budget = Budget(c)
+    found = _prepared(c, budget, progress, cancelled)
+    plan, cases, decoded = found.plan, found.cases, found.decoded
+    if planned is not None:
+        planned(plan)
+    parts, groups, modality = found.parts, found.groups, c.modality or found.modality
+    to_judge = _seconds_to_judge(c, plan, decoded, [x for x in cases if any(x.patient in g for g in groups)], budget)
+    learned: list[class_bundle.Learned] = []
+    for k, (own, judges) in enumerate(zip(parts, groups, strict=True)):
+        seconds = budget.for_training(to_judge) / (len(groups) - k)
+        share = part(progress, 0.1 + 0.9 * k / len(groups), 0.1 + 0.9 * (k + 1) / len(groups))
+        with threads(c.threads):
+            outcome = _learn(
+                own, plan, [x for x in cases if x.patient not in judges], seconds, found.device, share, cancelled
+            )
+            model = class_judging.as_used(own, outcome, modality)
+            judged = class_judging.judged(model, decoded, [x for x in cases if x.patient in judges], cancelled)
+        outcome = replace(outcome, judged=judged, scores=class_bundle.scores_of(judged, plan.classes))
+        class_bundle.write(own, found.layout, outcome, modality)
+        learned.append(outcome)
+    return _result(c, plan, parts, learned)
+
+
+def plan_classes(
+    config: AutoConfig | Mapping[str, object], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> ClassPlan:
+    """The plan that `train_classes` would begin with, which is written to the same place; nothing is trained.
+
+    Raises
+    ------
+    SettingsError, MedseqError, OperationCancelled
+        As `train_classes`.
+    """
+    c = checked(AutoConfig, config, where="the training config")
+    return _prepared(c, Budget(c), progress, cancelled).plan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prepared:
+    """The exams, the plan, and who judges each network.
+
+    Attributes
+    ----------
+    layout : Layout
+    decoded : Decoded
+    plan : ClassPlan
+    cases : list of Case
+    parts : list of AutoConfig
+        The config of each network.
+    groups : list of set of str
+        The validation patients of each network.
+    modality : str or None
+        The modality of the exams.
+    device : torch.device
+    """
+
+    layout: Layout
+    decoded: Decoded
+    plan: ClassPlan
+    cases: list[Case]
+    parts: list[AutoConfig]
+    groups: list[set[str]]
+    modality: str | None
+    device: torch.device
+
+
+def _prepared(c: AutoConfig, budget: Budget, progress: Progress | None, cancelled: Cancelled | None) -> _Prepared:
+    """Measure and read the exams, decide, and write the plan of each network."""
     if c.folds == 1:
         raise SettingsError("folds = 1; two or more are needed, or 0 for one network.")
     for own in [_part(c, k) for k in range(1, c.folds + 1)] or [c]:
         bundle.check_place(Path(own.out))
-    budget = Budget(c)
     layout = _named(layout_of(c), c.classes)
     order = torch.randperm(len(layout.entries), generator=torch.Generator().manual_seed(c.seed)).tolist()
     modalities = dict.fromkeys(layout.channels, c.modality) if c.modality else {}
     decoded = Decoded([layout.entries[k] for k in order], modalities, channels=layout.channels)
     found = survey(decoded, part(progress, 0.0, 0.04), cancelled, budget.after(_MEASURING), middle_mm=_middle_mm(c))
     device = learning_device(c)
-    plan = _plan(c, layout, found, 8 if device.type == "cuda" else c.threads or torch.get_num_threads())
+    plan, is_new = _plan(c, layout, found, 8 if device.type == "cuda" else c.threads or torch.get_num_threads())
     cases, kind = exam_cases(decoded, plan, part(progress, 0.04, 0.1), cancelled, budget.after(_READING))
-    plan = plan.of_kind(kind, c.settings)
+    if is_new:
+        plan = plan.of_kind(kind, c.settings)
     groups = _groups(c, cases, plan.classes, {e.patient for e in layout.entries if e.split == "validation"})
     parts = [_part(c, k) for k in range(1, len(groups) + 1)]
-    modality = c.modality or found.modality
-    to_judge = _seconds_to_judge(c, plan, decoded, [x for x in cases if any(x.patient in g for g in groups)], budget)
-    learned: list[class_bundle.Learned] = []
-    for k, (own, judges) in enumerate(zip(parts, groups, strict=True)):
+    for own in parts:
         plan.save(own.run_folder / "plan.yaml")
-        seconds = budget.for_training(to_judge) / (len(groups) - k)
-        share = part(progress, 0.1 + 0.9 * k / len(groups), 0.1 + 0.9 * (k + 1) / len(groups))
-        with threads(c.threads):
-            outcome = _learn(
-                own, plan, [x for x in cases if x.patient not in judges], seconds, device, share, cancelled
-            )
-            model = class_judging.as_used(own, outcome, modality)
-            judged = class_judging.judged(model, decoded, [x for x in cases if x.patient in judges], cancelled)
-        outcome = replace(outcome, judged=judged, scores=class_bundle.scores_of(judged, plan.classes))
-        class_bundle.write(own, layout, outcome, modality)
-        learned.append(outcome)
-    return _result(c, plan, parts, learned)
+    return _Prepared(
+        layout=layout,
+        decoded=decoded,
+        plan=plan,
+        cases=cases,
+        parts=parts,
+        groups=groups,
+        modality=found.modality,
+        device=device,
+    )
 
 
 def _middle_mm(c: AutoConfig) -> float | None:
@@ -191,20 +261,22 @@ def _named(layout: Layout, names: Mapping[int, str]) -> Layout:
     return replace(layout, answers=answers)
 
 
-def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> ClassPlan:
-    """The plan of the config, else that of an interrupted run, else a new one; the config's own settings replace its values.
+def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> tuple[ClassPlan, bool]:
+    """The plan of the config, else that of an interrupted run, else a new one, and whether it is new; the config's own settings replace
+    its values.
 
     Raises
     ------
     SettingsError
         If it is of other channels, classes or kinds of sequence than the data have.
     """
-    run = _part(c, 1).run_folder
+    run, is_new = _part(c, 1).run_folder, False
     if c.plan is not None:
         plan = ClassPlan.read(Path(c.plan))
     elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
         plan = ClassPlan.read(run / "plan.yaml")
     else:
+        is_new = True
         exams = {a: sum(a in e.learned for e in layout.entries) for a in layout.answers}
         seconds = 60 * c.minutes / max(1, c.folds)
         plan = make_class_plan(
@@ -220,7 +292,7 @@ def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> ClassPlan
                 f"The plan is for the {what} {', '.join(planned)}, but the data have {', '.join(present)}; a plan is for data of the same "
                 f"{what}. Remove {run} or choose another out to begin again."
             )
-    return plan.overruled(c.settings)
+    return plan.overruled(c.settings), is_new
 
 
 def _part(c: AutoConfig, k: int) -> AutoConfig:
@@ -283,7 +355,7 @@ def _by_chance(c: AutoConfig, cases: Sequence[Case], classes: Sequence[str]) -> 
             f"There are {len(own[few])} patient(s) of class {classes[few]}, so few that none is kept back to judge the network; folds "
             "(--set folds=3) judges by every patient once.",
             MedseqWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
         return set()
     return {p for patients in own for p in patients[: max(1, round(share * len(patients))) if share else 0]}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeAlias
 
 from pydantic import Field
 
@@ -64,3 +64,7 @@ class PlanFile(Settings):
         values = self.model_dump(mode="json")
         values["reasons"] = values.pop("reasons")
         return files.write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+#: is called with the plan before the training by it begins
+Planned: TypeAlias = Callable[[PlanFile], object]

@@ -20,10 +20,10 @@ from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import Visit
 from napari_medseq.training import splits
-from napari_medseq.training.automatic import AutoResult, train_automatically
-from napari_medseq.training.automatic_classes import ClassResult, train_classes
+from napari_medseq.training.automatic import AutoResult, plan_automatically, train_automatically
+from napari_medseq.training.automatic_classes import ClassResult, plan_classes, train_classes
 from napari_medseq.training.automatic_config import is_automatic
-from napari_medseq.training.automatic_folds import train_folds
+from napari_medseq.training.automatic_folds import plan_folds, train_folds
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import check_cases, read_cases
@@ -31,7 +31,7 @@ from napari_medseq.training.distributed import ProcessGroup, process_group
 from napari_medseq.training.layouts import learns_classes
 from napari_medseq.training.loop import Loss, fit
 from napari_medseq.training.losses import unwrapped
-from napari_medseq.training.plan_file import PlanFile
+from napari_medseq.training.plan_file import PlanFile, Planned
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.tables import read_table
 from napari_medseq.training.tasks import TASKS, mean
@@ -47,6 +47,7 @@ __all__ = [
     "TrainConfig",
     "TrainingResult",
     "make_windows",
+    "plan_training",
     "read_cases",
     "read_config",
     "synthetic_cases",
@@ -94,6 +95,7 @@ class TrainingResult:
 def train(
     config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str],
     *,
+    planned: Planned | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> TrainingResult:
@@ -109,6 +111,8 @@ def train(
     Parameters
     ----------
     config : TrainConfig, mapping, or path of a YAML or JSON file
+    planned : callable, optional
+        Called with the plan of a training that configures itself, before the training begins; with folds once, since all follow one plan.
     progress, cancelled : callable, optional
         Looked at once per iteration.
 
@@ -125,11 +129,11 @@ def train(
     """
     if isinstance(config, Mapping) and is_automatic(config):
         if learns_classes(Path(str(config.get("data", ""))), config.get("task")):
-            return _of_classes(train_classes(config, progress=progress, cancelled=cancelled))
+            return _of_classes(train_classes(config, planned=planned, progress=progress, cancelled=cancelled))
         if config.get("folds"):
-            results, table = train_folds(config, progress=progress, cancelled=cancelled)
+            results, table = train_folds(config, planned=planned, progress=progress, cancelled=cancelled)
             return _of_folds(results, table)
-        return _of_automatic(train_automatically(config, progress=progress, cancelled=cancelled))
+        return _of_automatic(train_automatically(config, planned=planned, progress=progress, cancelled=cancelled))
     c = read_config(config)
     if not c.folds:
         bundle.check_place(Path(c.out))
@@ -138,6 +142,38 @@ def train(
         if c.folds:
             return _cross_validate(c, cases, group, progress, cancelled)
         return train_cases(c, cases, group, progress, cancelled)
+
+
+def plan_training(
+    config: Mapping[str, Any], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> PlanFile:
+    """The plan of a training that configures itself, without the training; `train` follows it where ``plan`` names its file.
+
+    It is written to ``<out>.run/plan.yaml``, with folds to ``<out>/fold-1.run/plan.yaml``.
+
+    Parameters
+    ----------
+    config : mapping
+        As `train` takes it, with ``minutes`` or ``plan``, and neither a network nor a loop.
+    progress, cancelled : callable, optional
+
+    Raises
+    ------
+    SettingsError
+        If the config cannot be used, or says itself how to train.
+    MedseqError
+        If there is no case to train on.
+    OperationCancelled
+        When `cancelled` says so.
+    """
+    if not is_automatic(config):
+        raise SettingsError(
+            "This config says itself how to train, so there is no plan; plans are for a folder of data."
+        )
+    if learns_classes(Path(str(config.get("data", ""))), config.get("task")):
+        return plan_classes(config, progress=progress, cancelled=cancelled)
+    make = plan_folds if config.get("folds") else plan_automatically
+    return make(config, progress=progress, cancelled=cancelled)
 
 
 def _of_automatic(result: AutoResult) -> TrainingResult:

@@ -16,6 +16,7 @@ from napari_medseq.cli import main
 from napari_medseq.errors import MedseqWarning, ModelError, OperationCancelled, SettingsError
 from napari_medseq.inference.folders import segment_folder
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.training import automatic
 from napari_medseq.training.checking import check_data
 from napari_medseq.training.layouts import EACH
 from napari_medseq.training.plan import Plan
@@ -353,3 +354,44 @@ def test_a_new_training_is_protected_against_padding_and_doubts_images_of_anothe
     with pytest.warns(MedseqWarning, match="48 mm wide"):
         answers = ms.segment(larger, result.model).labels, ms.explain(larger, result.model)
     assert all(any("48 mm wide" in text for text in answer.warnings) for answer in answers)
+
+
+def test_the_plan_is_printed_before_the_training_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begins(*_: object) -> None:
+        raise OperationCancelled("the training begins")
+
+    monkeypatch.setattr(automatic, "_learn", begins)
+    assert main(["train", str(decathlon(tmp_path / "data", 2)), "-o", str(tmp_path / "m"), "--minutes", "1"]) == 130
+    told = capsys.readouterr()
+    assert "the training begins" in told.err
+    assert "axis: y  # voxels are about as long as wide" in told.out
+    assert f"plan: {tmp_path / 'm.run' / 'plan.yaml'}" in told.out
+
+
+def test_only_the_plan_is_made_and_followed_after_it_was_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out, run = decathlon(tmp_path / "data", 3), tmp_path / "m", tmp_path / "m.run"
+    told = ["train", str(data), "-o", str(out), "--minutes", str(SHORT), "--set", "clock=process"]
+    small = [f"--set=settings.{k}={json.dumps(v)}" for k, v in SMALL.items()]
+    assert main([*told, *small, "--plan-only"]) == 0
+    assert "widths: [4, 8]  # as the settings say" in capsys.readouterr().out
+    assert not out.exists()
+    assert [p.name for p in run.iterdir()] == ["plan.yaml"]
+    plan = Plan.read(run / "plan.yaml")
+    plan.model_copy(update={"batch": 3}).save(run / "plan.yaml")
+    assert main([*told, "--plan", str(run / "plan.yaml")]) == 0
+    assert "batch: 3" in capsys.readouterr().out
+    assert Plan.read(run / "plan.yaml").batch == 3
+    assert main([*told, *small, "--plan-only", "--set", "folds=3", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert Path(made["written"]) == out / "fold-1.run" / "plan.yaml"
+    assert made["plan"]["widths"] == [4, 8]
+    (tmp_path / "c.yaml").write_text(f"data: {data}\nout: {tmp_path / 'n'}\nminutes: {SHORT}\nclock: process\n")
+    assert main(["train", str(tmp_path / "c.yaml"), "--plan-only"]) == 0
+    assert f"plan: {tmp_path / 'n.run' / 'plan.yaml'}" in capsys.readouterr().out
+    (tmp_path / "own.yaml").write_text(f"data: [{data}]\nname: m\nnetwork: {{}}\n")
+    assert main(["train", str(tmp_path / "own.yaml"), "--plan-only"]) == 1
+    assert "--plan-only is for a folder of data" in capsys.readouterr().err

@@ -274,3 +274,21 @@ def test_the_middle_alone_is_learned_from_and_looked_at_where_that_is_asked_for(
     assert not np.delete(seen, np.s_[4:16], 1).any()
     with pytest.raises(SettingsError, match="middle_mm is 'half'"):
         ms.train({**config, "out": str(tmp_path / "n"), "settings": {"middle_mm": "half"}})
+
+
+def test_a_plan_that_was_changed_is_followed_to_the_letter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, plan = table(tmp_path, 10), tmp_path / "m.run" / "plan.yaml"
+    assert main(["train", str(data), "-o", str(tmp_path / "m"), "--minutes", str(SHORT), "--plan-only"]) == 0
+    assert "step_mm: 4" in capsys.readouterr().out
+    assert not (tmp_path / "m").exists()
+    made = ClassPlan.read(plan)
+    assert made.doubt is not None
+    made.overruled({**SMALL, "step_mm": None, "doubt": None}).save(tmp_path / "mine.yaml")
+    shown: list[object] = []
+    result = ms.train(
+        {"data": str(data), "out": str(tmp_path / "m"), **QUICK, "plan": str(tmp_path / "mine.yaml")},
+        planned=shown.append,
+    )
+    assert isinstance(result.plan, ClassPlan)
+    assert (result.plan.step_mm, result.plan.doubt, result.plan.widths) == (None, None, (4, 8))
+    assert shown == [result.plan]
