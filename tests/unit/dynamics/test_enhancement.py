@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy import ndimage
 
 import napari_medseq as ms
 from napari_medseq.dynamics import cine
@@ -201,3 +205,22 @@ def test_colours_are_measured_as_luminance() -> None:
     flat_labels = labels.replace(data=np.asarray(labels.data)[1], axes=("y", "x"))
     again = dynamic.time_intensity(flat, flat_labels)
     assert again.query("lesion == 1")["mean"].to_numpy() == pytest.approx(0.299 * CURVE + 1.14)
+
+
+@settings(max_examples=25)
+@given(
+    hnp.arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 3)).filter(np.any),
+    hnp.arrays(np.float32, (2, 3, 4, 5), elements=st.floats(-1000, 1000, width=32)),
+)
+def test_curves_are_the_means_that_scipy_takes(labels: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
+    image = ImageSequence(values, ("t", "z", "y", "x"), affine_from((1, 2, 3)), times=[0.0, 3.0])
+    mask = ImageSequence(labels, ("z", "y", "x"), image.affine, kind="labels")
+    table = dynamic.time_intensity(image, mask)
+    index = np.unique(labels[labels > 0])
+    for frame, volume in enumerate(values.astype(np.float64)):
+        own = table[table["frame"] == frame]
+        assert own["lesion"].tolist() == index.tolist()
+        with np.errstate(invalid="ignore"):  # scipy divides by the number of voxels outside, too
+            mean, sd = (f(volume, labels, index) for f in (ndimage.mean, ndimage.standard_deviation))
+        np.testing.assert_allclose(own["mean"], mean, atol=1e-9)
+        np.testing.assert_allclose(own["sd"], sd, atol=1e-5)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from napari_medseq.errors import MedseqError
@@ -67,3 +69,13 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
     for outside in ([0, 2], [-1, 1]):
         with pytest.raises(MedseqError, match="not indices of 2 classes"):
             class_scores(sure([0, 1], 2), outside, ["a", "b"], ["x", "y"])
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.sampled_from([0.8, 0.9, 0.95, 0.99]))
+def test_the_interval_of_the_accuracy_is_that_of_scipy(right: list[bool], level: float) -> None:
+    truths = [int(r) for r in right]  # whatever the case, class 1 is the answer
+    found = class_scores(
+        sure([1] * len(right), 2), truths, [str(k) for k in range(len(right))], ["a", "b"], level=level
+    )
+    wilson = stats.binomtest(sum(right), len(right)).proportion_ci(level, method="wilson")
+    assert (found["accuracy"].low, found["accuracy"].high) == pytest.approx((wilson.low, wilson.high), abs=1e-12)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.evaluation.metrics import SurfaceDistances, compare, detect, volume_ml
@@ -159,3 +161,19 @@ def test_measures_are_symmetric_where_they_should_be(one: int, other: int) -> No
     assert forth["iou"] <= forth["dice"] <= 1
     assert forth["dice"] == pytest.approx(2 * forth["iou"] / (1 + forth["iou"]))
     assert forth["volume_difference_ml"] == pytest.approx(-back["volume_difference_ml"])
+
+
+@given(hnp.arrays(bool, (3, 5, 6)), hnp.arrays(bool, (3, 5, 6)), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+def test_lesions_that_are_found_are_those_that_scikit_image_labels(
+    truth: NDArray[np.bool_], prediction: NDArray[np.bool_], share: float
+) -> None:
+    from skimage.measure import label
+
+    def hit(mask: NDArray[np.bool_], by: NDArray[np.bool_]) -> tuple[int, int]:
+        parts, count = label(mask, connectivity=3, return_num=True)
+        covered = [by[parts == k].mean() for k in range(1, count + 1)]
+        return count, sum(c > 0 and c >= share for c in covered)
+
+    found = detect(prediction, truth, AFFINE, min_overlap=share)
+    assert (found.lesions, found.found) == hit(truth, prediction)
+    assert (found.predicted, found.real) == hit(prediction, truth)

@@ -195,3 +195,23 @@ def test_methods_that_each_missed_another_object_are_compared_without_a_warning(
     assert (found.better, found.worse, found.p) == (1, 1, 1.0)
     assert np.isnan(found.median)
     assert np.isnan(found.difference.value)
+
+
+@settings(max_examples=40)
+@given(cases)
+def test_curves_and_their_areas_are_those_of_scikit_learn(rows: list[tuple[int, bool]]) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    scores, truths = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    false, true, thresholds = metrics.roc_curve(truths, scores, drop_intermediate=False)
+    curve = roc(scores, truths)
+    np.testing.assert_allclose(curve.false_positive_rate, false)
+    np.testing.assert_allclose(curve.true_positive_rate, true)
+    np.testing.assert_allclose(curve.thresholds, thresholds)
+    assert auc(scores, truths) == pytest.approx(metrics.roc_auc_score(truths, scores))
+    precision, recall, _ = metrics.precision_recall_curve(truths, scores)
+    own = precision_recall(scores, truths)
+    np.testing.assert_allclose(
+        own[0], precision[-2::-1]
+    )  # there from the lowest threshold on, with a last point that no case has
+    np.testing.assert_allclose(own[1], recall[-2::-1])
+    assert average_precision(scores, truths) == pytest.approx(metrics.average_precision_score(truths, scores))

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist, pdist
 from scipy.spatial.transform import Rotation
 
 import napari_medseq as ms
@@ -388,3 +390,75 @@ def test_noise_bound_of_equal_precision_is_that_of_the_difference() -> None:
     assert _change.noise_bound(0.0, 1.0, 0.0, 0.1) == pytest.approx(0.196, rel=1e-3)
     # the visit that saw little of it is not taken for precise
     assert _change.noise_bound(14.0, 5.0, 1.7, 2.2) > 1.2 * 1.96 * np.hypot(1.7, 2.2)
+
+
+def _faces(index: NDArray[np.int32], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Middles of all faces of voxels, in mm."""
+    steps = np.concatenate([np.eye(3), -np.eye(3)]) / 2
+    voxels = (index[:, None, ::-1] + steps).reshape(-1, 3)
+    return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3])
+
+
+@settings(max_examples=30)
+@given(
+    mask=hnp.arrays(bool, (3, 5, 6)).filter(np.any),
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    spacing=st.sampled_from(SPACINGS),
+    axis=st.sampled_from([("z", 0), ("y", 1), ("x", 2)]),
+)
+def test_no_two_faces_of_a_lesion_are_farther_apart_than_its_diameters(
+    mask: NDArray[np.bool_], angles: tuple[float, float, float], spacing: Spacing, axis: tuple[str, int]
+) -> None:
+    affine = np.array(affine_from(spacing))
+    affine[:3, :3] = Rotation.from_euler("zyx", angles, degrees=True).as_matrix() @ affine[:3, :3]
+    lesion = Lesion(0, 1, "l", np.argwhere(mask).astype(np.int32), affine, slice_axis=axis[0])
+    found = _shape.diameters(lesion)
+    longest = 0.0
+    for n in np.unique(lesion.index[:, axis[1]]):
+        inside = lesion.index[lesion.index[:, axis[1]] == n]
+        faces = _faces(inside, affine)
+        across = np.abs(np.linalg.solve(affine[:3, :3], (faces - affine[:3, 3]).T).T[:, 2 - axis[1]] - n) < 0.25
+        longest = max(longest, pdist(faces[across]).max())
+    assert found.longest_mm == pytest.approx(longest)
+    assert np.linalg.norm(found.ends[1] - found.ends[0]) == pytest.approx(longest)
+    assert np.linalg.norm(found.perpendicular_ends[1] - found.perpendicular_ends[0]) == pytest.approx(
+        found.perpendicular_mm
+    )
+    assert (found.ends[1] - found.ends[0]) @ (
+        found.perpendicular_ends[1] - found.perpendicular_ends[0]
+    ) == pytest.approx(0, abs=1e-6)
+    assert found.longest_3d_mm == pytest.approx(pdist(_faces(lesion.index, affine)).max())
+
+
+@settings(max_examples=25)
+@given(angles=st.tuples(*[st.floats(-20, 20)] * 3), spacing=st.sampled_from(SPACINGS))
+def test_values_on_an_oblique_grid_are_those_of_simpleitk(angles: tuple[float, float, float], spacing: Spacing) -> None:
+    import SimpleITK as sitk
+
+    affine = np.array(affine_from(spacing, (3.0, -2.0, 1.0)))
+    affine[:3, :3] = Rotation.from_euler("zyx", angles, degrees=True).as_matrix() @ affine[:3, :3]
+    values = np.random.default_rng(0).normal(size=(6, 7, 8))
+    image = ImageSequence(values, ("z", "y", "x"), affine, modality="MR")
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    itk = sitk.GetImageFromArray(values)
+    itk.SetSpacing(spacing)
+    itk.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    itk.SetOrigin(lps[:3, 3].tolist())
+    mask = affine_from((1.5, 1.5, 1.5), (4.0, -1.0, 2.0))
+    lesion = Lesion(0, 1, "l", np.argwhere(np.ones((3, 3, 3))).astype(np.int32), mask)
+    found = _intensity.values_in(lesion, image)
+    for voxel, value in zip(lesion.index, found, strict=True):
+        point = (np.diag([-1.0, -1.0, 1.0, 1.0]) @ mask @ [*voxel[::-1], 1.0])[:3].tolist()
+        inside = itk.TransformPhysicalPointToContinuousIndex(point)
+        if all(0 <= c <= n - 1 for c, n in zip(inside, itk.GetSize(), strict=True)):
+            assert value == pytest.approx(itk.EvaluateAtPhysicalPoint(point, sitk.sitkLinear))
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (4.0, 4.0, 3.0), (1.5, 2.5, 6.0)])
+def test_the_peak_is_the_highest_mean_of_a_ball_of_a_millilitre(spacing: Spacing) -> None:
+    uptake = np.random.default_rng(1).gamma(2.0, size=(9, 12, 14))
+    pet = ImageSequence(uptake, ("z", "y", "x"), affine_from(spacing), modality="PT")
+    lesion = Lesion(0, 1, "l", np.argwhere(uptake > 5).astype(np.int32), pet.affine)
+    centres = np.argwhere(np.ones(uptake.shape)) * spacing[::-1]
+    near = cdist(lesion.index * np.array(spacing[::-1]), centres) <= _intensity.PEAK_RADIUS_MM
+    assert _intensity.peak(lesion, pet) == pytest.approx(max(uptake.ravel()[ball].mean() for ball in near))
