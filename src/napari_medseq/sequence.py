@@ -361,6 +361,13 @@ def matches_name(name: str, patterns: str | Iterable[str]) -> bool:
     return any(fnmatchcase(low, p.casefold()) or low == p.casefold() for p in listed)
 
 
+def placed_like(labels: ImageSequence, image: ImageSequence) -> ImageSequence:
+    """Labels in the place of their image where neither file says how it lies in space: the voxels of pictures and stacks are counted."""
+    if labels.oriented or image.oriented or labels.grid != image.grid or labels.same_grid(image):
+        return labels
+    return labels.replace(affine=image.affine)
+
+
 def check_same_grid(
     first: ImageSequence,
     *others: ImageSequence,
@@ -391,16 +398,26 @@ def check_same_grid(
         same_space = first.same_grid(other, tolerance_mm)
         if same_space and (not frames or _without_colour(first) == _without_colour(other)):
             continue
-        way_out = (
-            "choose the frame that belongs to it"
-            if same_space
-            else "resample one onto the other's grid first, with ms.preprocess or `napari-medseq preprocess LABELS -s '{kind: resample, "
-            "interpolation: nearest}' --reference IMAGE -o OUT` (images without interpolation: nearest)"
-        )
         raise error(
             f"{where}{': ' if where else ''}{other.name} ({describe_grid(other)}) lies on another grid than "
-            f"{first.name} ({describe_grid(first)}); {way_out}."
+            f"{first.name} ({describe_grid(first)}); {_way_onto(first, other, same_space=same_space)}."
         )
+
+
+def _way_onto(first: ImageSequence, other: ImageSequence, *, same_space: bool) -> str:
+    """What to do about images on different grids."""
+    if same_space:
+        return "choose the frame that belongs to it"
+    if first.oriented != other.oriented and first.grid == other.grid:
+        loose = other if first.oriented else first
+        return (
+            f"{loose.name} does not say where its voxels lie in space: if both are the same voxels, save it with the header (affine) of "
+            "the other, as NIfTI or NRRD"
+        )
+    return (
+        "resample one onto the other's grid first, with ms.preprocess or `napari-medseq preprocess LABELS -s '{kind: resample, "
+        "interpolation: nearest}' --reference IMAGE -o OUT` (images without interpolation: nearest)"
+    )
 
 
 def describe_grid(seq: ImageSequence) -> str:

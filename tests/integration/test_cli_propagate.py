@@ -108,3 +108,49 @@ def test_a_file_that_cannot_be_written_is_named_first(
 ) -> None:
     assert cli.main(["propagate", str(files[0]), str(files[1]), "-o", "out.png"]) == 1
     assert "out.png" in capsys.readouterr().err
+
+
+def test_labels_of_a_stack_without_millimetres_lie_on_its_image(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tifffile
+
+    image, painted, model = files
+    scan, drawn = (np.asarray(ms.read(path)[0].data) for path in (image, painted))
+    stack, masks, out = (image.with_name(name) for name in ("scan.tif", "masks.tif", "out_labels.nii.gz"))
+    tifffile.imwrite(
+        stack,
+        (1000 + 1000 * scan).astype(np.uint16),
+        imagej=True,
+        resolution=(2, 2),
+        metadata={"spacing": 2, "unit": "mm", "axes": "ZYX"},
+    )
+    tifffile.imwrite(masks, drawn)
+    assert cli.main(["propagate", str(stack), str(masks), "-o", str(out), "-m", str(model)]) == 0
+    assert tuple(ms.read(out)[0].spacing.values()) == (2, 0.5, 0.5)
+    capsys.readouterr()
+    assert cli.main(["propagate", str(image), str(masks), "-o", str(out), "-m", str(model)]) == 1
+    assert "masks does not say where its voxels lie in space" in capsys.readouterr().err
+
+
+def test_of_labels_without_frames_the_frame_is_said(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, painted, model = files
+    scan, drawn = ms.read(image)[0], ms.read(painted)[0]
+    cine = scan.replace(data=np.stack([scan.data] * 3), axes=("t", *scan.axes), times=np.arange(3.0))
+    path, out = ms.write(cine, image.with_name("cine.nii.gz")), image.with_name("out_labels.nii.gz")
+    command = ["propagate", str(path), str(painted), "-o", str(out), "-m", str(model)]
+    assert cli.main([*command, "--frame", "1"]) == 0
+    found = ms.read(out)[0]
+    assert np.array_equal(found.frame(1).data[[2, 6]], drawn.data[[2, 6]])
+    assert not np.asarray(found.frame(0).data).any()
+    capsys.readouterr()
+    for options, said in (
+        ([], "holds the labels of one frame, and cine has 3 of them; say with --frame on which they were drawn"),
+        (["--frame", "3"], "--frame 3 is not there; say on which they were drawn, from 0 to 2"),
+    ):
+        assert cli.main([*command, *options]) == 1
+        assert said in " ".join(capsys.readouterr().err.split())
+    assert cli.main(["propagate", str(image), *command[2:], "--frame", "0"]) == 1
+    assert "scan has no frames" in capsys.readouterr().err

@@ -45,6 +45,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--device", default="auto", help="where the model runs: auto (the default), cpu, cuda, cuda:N or mps"
     )
+    common.add_frame(command)
     common.add_series(command)
     common.add_json(command)
     command.set_defaults(run=_propagate)
@@ -56,7 +57,7 @@ def _propagate(args: argparse.Namespace) -> None:
     if not args.out.lower().endswith(_VOLUMES):
         raise SettingsError(f"{args.out}: the file name must end in one of {' '.join(_VOLUMES)}.")
     image = common.one_image(args.image, args.series)
-    painted = common.labels_on(args.painted, image)
+    painted = common.in_frame(common.labels_on(args.painted, image), image, args.frame)
     common.spare_inputs(args.out, image, painted)
     common.check_dicom(args.out, image)
     propagation = ms.propagate(

@@ -170,7 +170,8 @@ def one_image(
 
 
 def labels_on(path: str, image: ImageSequence) -> ImageSequence:
-    """The labels of a file on the grid of an image; those of DICOM (SEG, RTSTRUCT) take it from the series, which is read with them.
+    """The labels of a file on the grid of an image; those of DICOM (SEG, RTSTRUCT) take it from the series, which is read with them, and
+    those of a picture or stack from an image that says no more of its place in space.
 
     Raises
     ------
@@ -179,15 +180,61 @@ def labels_on(path: str, image: ImageSequence) -> ImageSequence:
     """
     import napari_medseq as ms
     from napari_medseq.io.detection import detect
+    from napari_medseq.sequence import placed_like
 
     series, file = image.meta.get("source"), Path(path)
     if not (image.meta.get("series_uid") and isinstance(series, str) and file.is_file() and detect(file) == "dicom"):
-        return one_image(path, kind="labels", by_series=False)
+        return placed_like(one_image(path, kind="labels", by_series=False), image)
     own = [s for s in ms.read([path, series], lazy="auto") if s.kind == "labels" and s.meta.get("source") == str(file)]
     if len(own) != 1:
         names = ", ".join(s.name for s in own) or "no labels"
         raise MedseqError(f"{path} holds {names} on the series {series}; name a file with one image of labels.")
     return own[0].compute()
+
+
+def add_frame(command: argparse.ArgumentParser) -> None:
+    """Add ``--frame``: where in time labels of a single frame belong."""
+    command.add_argument(
+        "--frame",
+        type=int,
+        metavar="N",
+        help="the frame of an image over time on which the labels were drawn, counted from 0, if they have no frames themselves",
+    )
+
+
+def in_frame(labels: ImageSequence, image: ImageSequence, frame: int | None) -> ImageSequence:
+    """Labels of one frame as labels of an image over time, whose other frames hold none; other labels as they are.
+
+    Raises
+    ------
+    SettingsError
+        If the frame is not said, not there, or said of labels that need none.
+    GeometryError
+        If the labels do not lie on the grid of the frame.
+    """
+    import numpy as np
+
+    from napari_medseq.sequence import check_same_grid
+
+    if not image.is_dynamic or labels.is_dynamic:
+        if frame is not None:
+            of = labels.name if image.is_dynamic else image.name
+            has = f"has {labels.size('t')} frames of its own" if image.is_dynamic else "has no frames"
+            raise SettingsError(f"--frame is for labels of one frame of an image over time; {of} {has}.")
+        return labels
+    frames = image.size("t")
+    check_same_grid(image, labels, frames=False)
+    if frame is None or not 0 <= frame < frames:
+        said = "say with --frame" if frame is None else f"--frame {frame} is not there; say"
+        raise SettingsError(
+            f"{labels.name} holds the labels of one frame, and {image.name} has {frames} of them; {said} on which they were drawn, from 0 "
+            f"to {frames - 1}."
+        )
+    axes = [a for a in image.axes if a != "c"]
+    data = np.zeros([image.size(a) for a in axes], labels.data.dtype)
+    part = np.moveaxis(data, axes.index("t"), 0)[frame]
+    part[...] = np.asarray(labels.data).reshape(part.shape)
+    return image.labels_like(data, name=labels.name, label_names=labels.label_names, meta=dict(labels.meta))
 
 
 def spare_inputs(out: str | Path, *read: str | Path | ImageSequence | None) -> None:

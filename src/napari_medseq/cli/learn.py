@@ -120,6 +120,7 @@ def _add_teach(commands: common.Commands) -> None:
     teach.add_argument(
         "--start-from", metavar="MODEL", help="the name or the bundle folder of a model from which training starts"
     )
+    common.add_frame(teach)
     common.add_settings(teach, "minutes=5")
     common.add_json(teach)
     teach.set_defaults(run=_teach)
@@ -330,5 +331,5 @@ def _teach(args: argparse.Namespace) -> None:
     if args.start_from:
         settings["start_from"] = args.start_from
     image = common.one_image(args.image, kind="image", by_series=False)
-    labels = common.labels_on(args.labels, image)
+    labels = common.in_frame(common.labels_on(args.labels, image), image, args.frame)
     _trained(args, teach(image, labels, settings, progress=common.bar()))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -26,13 +27,31 @@ class Budget:
         """Seconds so far."""
         return self._now() - self._began
 
-    def after(self, share: float) -> Callable[[], bool]:
-        """A question that is answered with yes once more than this share of the time is spent."""
-        return lambda: self.spent > share * self.seconds
+    def after(self, share: float) -> Deadline:
+        """When more than this share of the time is spent."""
+        return Deadline(self, share)
 
     def for_training(self, to_judge: float) -> float:
         """Seconds that the training loop may take: what remains, less the time for validating and writing."""
         return max(self.seconds * (1 - SPARE) - to_judge - self.spent, min(_LEAST_SECONDS, self.seconds / 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Deadline:
+    """The end of a share of the time; called it says whether that is past."""
+
+    budget: Budget
+    share: float
+
+    def __call__(self) -> bool:
+        return self.budget.spent > self.share * self.budget.seconds
+
+    def advice(self, done: int, total: int) -> str:
+        """How many minutes suffice for the whole of something of which so much is done, or what else helps."""
+        if not done or self.share <= 0:
+            return "give more minutes"
+        needed = self.budget.spent / 60 * total / done / self.share
+        return f"at this speed about {max(math.ceil(needed), math.ceil(self.budget.seconds / 60) + 1)} minutes suffice for all"
 
 
 class threads:

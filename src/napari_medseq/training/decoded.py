@@ -6,7 +6,7 @@ Nothing is resampled here: `prepared` makes training cases of what is read.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,12 @@ from napari_medseq.io.naming import stem
 from napari_medseq.io.numbered_pictures import stack, stack_frames
 from napari_medseq.memory import LARGE, available_bytes
 from napari_medseq.progress import Cancelled, Progress, with_progress
-from napari_medseq.sequence import ImageSequence, describe_grid
+from napari_medseq.sequence import ImageSequence, describe_grid, placed_like
+from napari_medseq.training.budget import Deadline
 from napari_medseq.training.fingerprint import label_counts
 from napari_medseq.training.labelled_frames import labelled_frames
 from napari_medseq.training.layouts import Entry
 from napari_medseq.training.layouts.entries import LOSSY, some
-
-#: says that the time for something is over
-Late = Callable[[], bool]
 
 _LEAST_CASES = 2
 _APART_MM, _APART_VOXELS = 0.1, 0.5  # largest distance of the corners of image and labels
@@ -78,7 +76,7 @@ class Decoded:
             return self.kept[entry.case]
         channels, labels = _of_dicom(entry) if entry.labels[0].is_dir() else self._of_files(entry)
         first = next(iter(channels.values()))
-        labels = _placed_like(labels, first)
+        labels = placed_like(labels, first)
         if labels.grid != first.grid or not lies_on(labels, first):
             raise MedseqError(f"{entry.case}: {_apart(labels, first)}")
         if labels.size("t") != first.size("t"):
@@ -124,7 +122,7 @@ class Decoded:
         }
 
     def all(
-        self, message: str, progress: Progress | None, cancelled: Cancelled | None, late: Late | None = None
+        self, message: str, progress: Progress | None, cancelled: Cancelled | None, late: Deadline | None = None
     ) -> Iterator[Read]:
         """Every case, or as many as there is time for, of series of volumes each labelled frame; one that cannot be read is left out with
         a warning.
@@ -132,8 +130,8 @@ class Decoded:
         Parameters
         ----------
         message, progress, cancelled
-        late : callable, optional
-            Says that the time for this is over; two cases are read in any case.
+        late : Deadline, optional
+            When the time for this is over; two cases are read in any case.
         """
         given_out = 0
         for entry in with_progress(list(self.entries), len(self.entries), message, progress, cancelled):
@@ -186,13 +184,6 @@ def is_constant(image: ImageSequence) -> bool:
 def lies_on(seq: ImageSequence, image: ImageSequence) -> bool:
     """Whether a sequence has the grid of an image, within the rounding of files: 0.1 mm, and no more than half a voxel."""
     return seq.same_grid(image, min(_APART_MM, _APART_VOXELS * min(image.spacing.values())))
-
-
-def _placed_like(labels: ImageSequence, image: ImageSequence) -> ImageSequence:
-    """Labels in the place of their image where neither file says how it lies in space: the pixels of pictures and stacks are counted."""
-    if labels.oriented or image.oriented or labels.grid != image.grid or lies_on(labels, image):
-        return labels
-    return labels.replace(affine=image.affine)
 
 
 def _apart(labels: ImageSequence, image: ImageSequence) -> str:

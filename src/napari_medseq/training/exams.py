@@ -17,9 +17,10 @@ from napari_medseq.inference.upright import Upright
 from napari_medseq.models.info import COLOURS
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.training.budget import Deadline
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.class_plan import ClassPlan, ExamShape
-from napari_medseq.training.decoded import Decoded, Late
+from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.kind import Kind, KindMeasuring
 from napari_medseq.training.layouts import Entry
 
@@ -54,7 +55,7 @@ def survey(
     decoded: Decoded,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
-    late: Late | None = None,
+    late: Deadline | None = None,
     *,
     middle_mm: float | None = None,
 ) -> Survey:
@@ -117,7 +118,7 @@ def exam_cases(
     plan: ClassPlan,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
-    late: Late | None = None,
+    late: Deadline | None = None,
 ) -> tuple[list[Case], Kind]:
     """A case for each exam that can be used, in the order of their names, and what they have in common; a warning says which are left out.
 
@@ -140,9 +141,10 @@ def exam_cases(
             decoded.leave_out(entry, error)
     if not cases:
         raise decoded.nothing_left("No exam could be prepared")
-    if unread:
+    if unread and late is not None:
         warnings.warn(
-            f"Reading took so long that {unread} of {len(entries)} exams are left out; give more minutes.",
+            f"Reading took so long that {unread} of {len(entries)} exams are left out; "
+            f"{late.advice(len(entries) - unread, len(entries))}.",
             MedseqWarning,
             stacklevel=3,
         )

@@ -17,7 +17,8 @@ from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.inference.working import Working, working_volume
 from napari_medseq.memory import zeros
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.training.decoded import Decoded, Late
+from napari_medseq.training.budget import Deadline
+from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.fingerprint import Fingerprint, Measuring
 from napari_medseq.training.layouts.entries import some
 from napari_medseq.training.slab_windows import UNSEEN, SlabCase
@@ -31,7 +32,7 @@ def measured(
     classes: Mapping[int, str],
     progress: Progress | None,
     cancelled: Cancelled | None,
-    late: Late | None = None,
+    late: Deadline | None = None,
 ) -> tuple[Fingerprint, dict[int, str]]:
     """The fingerprint and the classes: the names given, else a name for each label value that occurs.
 
@@ -119,7 +120,7 @@ def slab_cases(
     working: Working,
     progress: Progress | None,
     cancelled: Cancelled | None,
-    late: Late | None = None,
+    late: Deadline | None = None,
     *,
     fixed: bool = False,
 ) -> tuple[list[SlabCase], dict[int, str]]:
@@ -150,10 +151,11 @@ def slab_cases(
     if not cases:
         raise decoded.nothing_left("No case could be prepared")
     indices.warn()
-    if len(cases_seen) < len(decoded.entries):
+    unread = len(decoded.entries) - len(cases_seen)
+    if unread and late is not None:
         warnings.warn(
-            f"Reading took so long that {len(decoded.entries) - len(cases_seen)} of {len(decoded.entries)} cases are left out; "
-            "give more minutes.",
+            f"Reading took so long that {unread} of {len(decoded.entries)} cases are left out; "
+            f"{late.advice(len(cases_seen), len(decoded.entries))}.",
             MedseqWarning,
             stacklevel=3,
         )
