@@ -8,7 +8,7 @@ from napari.utils.notifications import show_info
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.work import guarded
+from napari_medseq._napari.notifications import guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.study import facts_of
 

@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, Q
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, LayerChecklist
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.notifications import guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.viewer.layers import layer_kind
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBox
 
 from napari_medseq._napari.chains import CHAINS
 from napari_medseq._napari.choosers import LayerBox, narrow
-from napari_medseq._napari.work import guarded
+from napari_medseq._napari.notifications import guarded
 from napari_medseq.preprocessing import load
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from napari_medseq._napari.choosers import (
 )
 from napari_medseq._napari.classification_view import ClassificationView
 from napari_medseq._napari.model_box import ModelBox
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.models.info import takes_colours
 from napari_medseq.preprocessing import preprocess

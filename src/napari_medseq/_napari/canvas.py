@@ -13,7 +13,7 @@ from matplotlib.text import Annotation
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_medseq._napari.work import connect_until_destroyed
+from napari_medseq._napari.gone import connect_until_destroyed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,10 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QHBoxLayout, QPushButton, QVB
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, wrapped
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import choice, set_enabled
 from napari_medseq._napari.teach_widget import has_model
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.study import facts_of

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq._napari.work import connect_until_destroyed
+from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq.record import DISCLAIMER
 from napari_medseq.viewer.identity import patient_in_front
 from napari_medseq.viewer.layers import AT_MOST, layer_kind

@@ -10,8 +10,8 @@ import numpy as np
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.tables import Table
-from napari_medseq._napari.work import connect_until_destroyed
 from napari_medseq.viewer.layers import layer_axis
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QPushButton, QSpin
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.keys import press_by_keys, with_key
-from napari_medseq._napari.work import connect_until_destroyed, guarded, warned
+from napari_medseq._napari.notifications import guarded, warned
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.followed import Correction
 

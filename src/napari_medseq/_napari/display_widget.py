@@ -10,8 +10,9 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QH
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, StudyBox, follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.gone import connect_until_destroyed
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import connect_until_destroyed, guarded
 from napari_medseq.progression.response import RULES
 from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.layers import layer_kind

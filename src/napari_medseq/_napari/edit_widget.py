@@ -12,9 +12,10 @@ import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import edit_sections as sections
 from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, narrow, scrolled, wrapped
-from napari_medseq._napari.gone import WhenGone
+from napari_medseq._napari.gone import WhenGone, connect_until_destroyed
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.masks import tools
 from napari_medseq.viewer.layers import layer_kind

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakMethod
 
 from qtpy.QtCore import QObject
+
+if TYPE_CHECKING:
+    from napari.utils.events import EventEmitter
 
 
 class WhenGone:
@@ -26,3 +30,17 @@ class WhenGone:
         """Run the action, once."""
         self._kept.discard(self)
         self._action()
+
+
+def connect_until_destroyed(emitter: EventEmitter, callback: Callable[..., None]) -> None:
+    """Call a widget's method at each of napari's events until the widget is deleted, because its dock may be closed at
+    any time."""
+    emitter.connect(callback)
+    method = WeakMethod(callback)
+
+    def forget() -> None:
+        alive = method()
+        if alive is not None:
+            emitter.disconnect(alive)
+
+    WhenGone(callback.__self__, forget)  # type: ignore[attr-defined]

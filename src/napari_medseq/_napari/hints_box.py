@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QSpinBox, QVBo
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import set_enabled
-from napari_medseq._napari.work import guarded
 from napari_medseq.viewer.hinted import BOXES, INSIDE, OUTSIDE
 
 if TYPE_CHECKING:

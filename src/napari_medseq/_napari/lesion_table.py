@@ -10,8 +10,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_medseq._napari.choosers import narrow, wrapped
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.tables import Cell, Table
-from napari_medseq._napari.work import guarded
 from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import SettingsError
 from napari_medseq.progression.matrix import MEASURES, chosen_rows, matrix

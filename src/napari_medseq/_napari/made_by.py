@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QPushButton, QVBoxLa
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
-from napari_medseq._napari.work import guarded
+from napari_medseq._napari.notifications import guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.layers import layer_kind
 

@@ -24,7 +24,8 @@ from qtpy.QtWidgets import (
 
 from napari_medseq._napari.choosers import ShortBox, narrow, wrapped
 from napari_medseq._napari.model_menu import ModelMenu
-from napari_medseq._napari.work import WorkBar, guarded, tell
+from napari_medseq._napari.notifications import guarded, tell
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.sequence import ImageSequence
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from napari.utils.notifications import show_info
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QLineEdit, QMenu, QMessageBox, QWidget
 
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.notifications import guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.models import install
 from napari_medseq.models.library import user_folder
 from napari_medseq.progress import Cancelled, Progress

@@ -16,8 +16,9 @@ from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.notifications import guarded, warned
 from napari_medseq._napari.pieces import pieces_of
-from napari_medseq._napari.work import WorkBar, guarded, warned
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.layers import LayerData
 from napari_medseq.viewer.opening import layer_data_of_all

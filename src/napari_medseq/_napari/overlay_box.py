@@ -11,8 +11,9 @@ from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QHBoxLayout, QPushButton
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import choice, set_enabled
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.registration import Transform, register

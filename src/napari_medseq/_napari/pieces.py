@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QMainWindow
 
-from napari_medseq._napari.work import guarded
+from napari_medseq._napari.notifications import guarded
 from napari_medseq.viewer.canvas_text import pace
 
 if TYPE_CHECKING:

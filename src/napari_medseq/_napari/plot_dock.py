@@ -19,7 +19,8 @@ from qtpy.QtWidgets import QBoxLayout, QFileDialog, QHBoxLayout, QToolButton, QT
 from napari_medseq import files
 from napari_medseq._napari.canvas import PlotCanvas, theme_style
 from napari_medseq._napari.choosers import wrapped
-from napari_medseq._napari.work import connect_until_destroyed, guarded
+from napari_medseq._napari.gone import connect_until_destroyed
+from napari_medseq._napari.notifications import guarded
 from napari_medseq.errors import WriteError
 from napari_medseq.progression import plots
 from napari_medseq.record import DISCLAIMER

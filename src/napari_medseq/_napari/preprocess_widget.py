@@ -16,10 +16,11 @@ from napari_medseq._napari.also_box import AlsoBox
 from napari_medseq._napari.chains import chains_for
 from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, narrow, scrolled, wrapped
 from napari_medseq._napari.made_by import MadeBy
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.preview_box import PreviewBox, Wanted
 from napari_medseq._napari.step_list import StepList
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing import Step, load, save
 from napari_medseq.viewer.layers import layer_kind

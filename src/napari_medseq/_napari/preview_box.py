@@ -13,9 +13,9 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.before_after import BeforeAfter
 from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.latest import Latest
 from napari_medseq._napari.preview_picture import Picture, picture_of
-from napari_medseq._napari.work import connect_until_destroyed
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, duration
 

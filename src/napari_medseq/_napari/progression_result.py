@@ -15,11 +15,13 @@ from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QPushButton, QVB
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import CollapsibleSection, wrapped
 from napari_medseq._napari.corrections_box import CorrectionsBox
+from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.lesion_table import LesionTable
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import set_enabled
 from napari_medseq._napari.response_box import ResponseBox
 from napari_medseq._napari.saving import save_result_in_job
-from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of, ordinals
 

@@ -34,11 +34,12 @@ from napari_medseq._napari.choosers import (
 )
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.model_box import ModelBox
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.opening import open_result_in_job
 from napari_medseq._napari.progression_result import ProgressionResult
 from napari_medseq._napari.result_jobs import ResultJobs
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import TrackSettings

@@ -65,9 +65,9 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
         return list(layer_data(path))
     from napari.utils.notifications import show_error, show_warning
 
+    from napari_medseq._napari.notifications import guarded
     from napari_medseq._napari.opening import asked_in_the_window
     from napari_medseq._napari.window import accompany
-    from napari_medseq._napari.work import guarded
 
     guardian = accompany(viewer)
     if guardian is not None and asked_in_the_window():

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import set_enabled
-from napari_medseq._napari.work import guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.result_sources import dicom_series, model_of, scan_to_retest
 

@@ -15,7 +15,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.gone import WhenGone
-from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar, guarded, mouse_is_held, tell
+from napari_medseq._napari.notifications import guarded, tell
+from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar, mouse_is_held
 from napari_medseq.progress import Cancelled, Progress
 
 if TYPE_CHECKING:

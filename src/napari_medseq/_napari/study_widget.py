@@ -24,6 +24,8 @@ from qtpy.QtWidgets import (
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import TICKS, follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.gone import connect_until_destroyed
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.opening import (
     open_result_in_job,
     open_session_in_job,
@@ -33,7 +35,7 @@ from napari_medseq._napari.opening import (
 from napari_medseq._napari.parts import set_enabled
 from napari_medseq._napari.saving import save_masks_in_job
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, Study, Visit

@@ -12,8 +12,9 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QLineEdit, QP
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, LayerChecklist, follow_layers, wrapped
 from napari_medseq._napari.model_box import announce_models
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.tables import Table
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.models.library import user_folder
 from napari_medseq.progress import Cancelled, Progress

@@ -22,12 +22,14 @@ import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.hints_box import HintsBox
 from napari_medseq._napari.keys import press_by_keys, with_key
 from napari_medseq._napari.model_box import announce_models
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.teach_more import DifferenceBox, TrainBox
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
+from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.viewer.layers import layer_kind

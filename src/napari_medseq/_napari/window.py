@@ -14,11 +14,12 @@ from qtpy.QtWidgets import QAbstractButton, QFileDialog, QMainWindow, QMessageBo
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.counting import SliderTexts
+from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.opening import Opener
 from napari_medseq._napari.pieces import pieces_of
 from napari_medseq._napari.saving import Autosaver, is_saving, save_session_in_job
 from napari_medseq._napari.tabs import tab_newcomers
-from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar, guarded
+from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -1,4 +1,4 @@
-"""Long jobs outside of the GUI thread: one bar with progress and cancel, and errors as one notification.
+"""Long jobs outside of the GUI thread: one bar with progress and cancel.
 
 Only this module, and the widgets that use it, know of threads. A job is a function ``job(progress, cancelled)`` that
 touches no layer; ``done(result)`` is called in the GUI thread afterwards, and only on success.
@@ -6,19 +6,16 @@ touches no layer; ``done(result)`` is called in the GUI thread afterwards, and o
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
-from weakref import WeakMethod
 
 from napari.qt.threading import create_worker
-from napari.utils.notifications import show_error, show_info, show_warning
+from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QApplication,
@@ -32,16 +29,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq import faults
 from napari_medseq._napari.activity import Activity
 from napari_medseq._napari.gone import WhenGone
-from napari_medseq._napari.words import in_the_window
-from napari_medseq.errors import MedseqError, OperationCancelled, heard
+from napari_medseq._napari.notifications import tell
+from napari_medseq.errors import OperationCancelled, heard
 from napari_medseq.progress import Cancelled, Progress
 
 if TYPE_CHECKING:
     from napari.qt.threading import FunctionWorker
-    from napari.utils.events import EventEmitter
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -56,7 +51,6 @@ class Outcome(NamedTuple, Generic[R]):
     doubts: list[str]
 
 
-_log = logging.getLogger(__name__)
 _EVERY_S = 0.05
 #: time between two checks whether a mouse button is held
 LOOK_AGAIN_MS = 20
@@ -342,79 +336,3 @@ class _Task(Generic[R]):
 def mouse_is_held() -> bool:
     """Whether a mouse button is held, so that a stroke may be half done."""
     return bool(QApplication.mouseButtons() != Qt.NoButton)
-
-
-def tell(error: BaseException, doing: str) -> None:
-    """Show an error as one notification without traceback; foreign errors are logged in full."""
-    faults.note(doing, error)
-    if isinstance(error, MedseqError):
-        show_error(in_the_window(str(error)))
-        return
-    _log.error("%s failed", doing, exc_info=error)
-    if _is_out_of_memory(error):
-        advice = "Close layers or other programs, or choose a smaller image or another device."
-        show_error(f"{doing}: there is not enough memory; nothing was changed. {advice}")
-        return
-    if _is_lost_device(error):
-        reason = str(error).splitlines()[0].rstrip(".")
-        advice = "Choose cpu as the device to go on now; to use the card again, save the session and restart napari."
-        show_error(
-            f"{doing}: the graphics card failed ({reason}); nothing was changed, and what is painted is kept. {advice}"
-        )
-        return
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        show_error(f"{doing}: {where}{error.strerror}. Look whether the file or folder is still there and can be used.")
-        return
-    show_error(f"{doing} failed: {type(error).__name__}: {error}. The log has the details; please report it.")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, also that of a graphics card; torch is not imported for the check."""
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from napari_medseq.inference.devices import is_out_of_memory
-
-    return is_out_of_memory(error)
-
-
-def _is_lost_device(error: BaseException) -> bool:
-    """Whether a graphics card failed."""
-    if "torch" not in sys.modules:
-        return False
-    from napari_medseq.inference.devices import is_lost
-
-    return is_lost(error)
-
-
-def guarded(doing: str, action: Callable[[], R]) -> R | None:
-    """Run a short action of a button in the GUI thread; an error becomes one notification, and the result is None."""
-    try:
-        return action()
-    except Exception as error:  # an exception must never reach Qt
-        tell(error, doing)
-        return None
-
-
-@contextmanager
-def warned() -> Iterator[None]:
-    """Show the warnings that are issued within this context as one notification, in the GUI thread."""
-    with heard() as doubts, warnings.catch_warnings(record=True):
-        warnings.simplefilter("always")
-        yield
-    if doubts:
-        show_warning("\n".join(doubts))
-
-
-def connect_until_destroyed(emitter: EventEmitter, callback: Callable[..., None]) -> None:
-    """Call a widget's method at each of napari's events until the widget is deleted, because its dock may be closed at
-    any time."""
-    emitter.connect(callback)
-    method = WeakMethod(callback)
-
-    def forget() -> None:
-        alive = method()
-        if alive is not None:
-            emitter.disconnect(alive)
-
-    WhenGone(callback.__self__, forget)  # type: ignore[attr-defined]
