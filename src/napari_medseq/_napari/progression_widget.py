@@ -300,7 +300,9 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         register, settings = self.register.currentText(), self.settings.settings
 
         def job(progress: Progress, cancelled: Cancelled) -> Progression:
-            return verbs.track_job(source, arguments, register, settings, progress, cancelled)
+            return verbs.track_job(
+                source, arguments, register=register, settings=settings, progress=progress, cancelled=cancelled
+            )
 
         def done(progression: Progression) -> None:
             self._shown(source, verbs.show_followed(self.viewer, progression, source, chosen, snapshot))

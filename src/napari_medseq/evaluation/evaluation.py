@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload, runtime_checkable
 
 import numpy as np
 
@@ -163,31 +163,29 @@ class Evaluation:
         return f"<Evaluation {self.table['case'].nunique()} cases, {len(self.table)} rows, mean Dice {dice:.3f}>"
 
 
+class _Options(TypedDict, total=False):
+    """The keywords of `evaluate`, once, for its two overloads."""
+
+    labels: Iterable[int] | None
+    names: Sequence[str] | None
+    min_overlap: float
+    min_volume_ml: float
+    within_mm: float
+    progress: Progress | None
+    cancelled: Cancelled | None
+
+
 @overload
 def evaluate(
     predictions: Labels | Iterable[Labels] | Mapping[str, Labels],
     truths: Labels | Iterable[Labels] | Mapping[str, Labels],
-    *,
-    labels: Iterable[int] | None = None,
-    names: Sequence[str] | None = None,
-    min_overlap: float = 0.1,
-    min_volume_ml: float = 0.0,
-    within_mm: float = 5.0,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    **options: Unpack[_Options],
 ) -> Evaluation: ...
 @overload
 def evaluate(
     predictions: Locations | Iterable[Locations] | Mapping[str, Locations],
     truths: Labels | Iterable[Labels] | Mapping[str, Labels],
-    *,
-    labels: Iterable[int] | None = None,
-    names: Sequence[str] | None = None,
-    min_overlap: float = 0.1,
-    min_volume_ml: float = 0.0,
-    within_mm: float = 5.0,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    **options: Unpack[_Options],
 ) -> LocationScores: ...
 def evaluate(
     predictions: Given[Labels] | Given[Locations],

@@ -97,7 +97,8 @@ class SegmentOptions:
         sampled = isinstance(model.network, RecurrentUNet) and dropouts(model.network)
         if self.samples and not sampled:
             raise ModelError(f"{model.info.name} has no dropout to sample from; use samples=0.")
-        if self.views and not isinstance(model.network, Stepwise):
+        by_steps = isinstance(model.network, Stepwise) and model.inference.get("kind") != "slab"
+        if self.views and not by_steps:
             raise ModelError(f"{model.info.name} has no steps to sample from; use views=0.")
         if self.region is not None and model.inference.get("kind") == "window":
             raise ModelError(

@@ -17,7 +17,7 @@ from napari_medseq.inference.options import Output, RunKeywords, RunOptions, Seg
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.inference.segmentation_run import SegmentationRun
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
-from napari_medseq.inference.slabs import is_slab, refuse, segment_slabs
+from napari_medseq.inference.slabs import is_slab, segment_slabs
 from napari_medseq.inference.sliding import warn_of_preprocessing, window_settings
 from napari_medseq.inference.working import stacked_channels
 from napari_medseq.models import Model, ModelLike
@@ -133,10 +133,10 @@ def segment(
         assert not isinstance(images, Sequence)
         return _segment_frames(images, models, series, options, {**keywords, **run_keywords})
     with_slabs = any(is_slab(m) for m in models)
-    if with_slabs:
-        refuse(models[0], outputs, samples=samples, views=views, transforms=transforms is not None)
-    else:
+    if not with_slabs:
         _check_recurrent(models)
+    elif transforms is not None:
+        raise _not_along_visits(models[0])
     if devices.is_remote(device):
         sent = models[0] if len(models) == 1 else models
         return remote.call(device, segment, images, sent, keywords, progress, cancelled)
@@ -209,7 +209,7 @@ def _segment_steps(
     plain = not isinstance(first.network, Stepwise)
     settings = InferenceSettings() if plain else inference_settings(first.inference, first.info.name)
     if transforms is not None and settings.along != "visit":
-        raise MedseqError(f"transforms are for a model along visits; {first.info.name} looks at each image by itself.")
+        raise _not_along_visits(first)
     if plain:
         warn_of_preprocessing(first.info.name)
     passes = SegmentationRun(
@@ -224,6 +224,10 @@ def _segment_steps(
     if settings.along == "visit":
         return passes.of_visits(visits.patient_of(images, first, transforms, force=run.force, cancelled=run.cancelled))
     return passes.of_each(exams(images, first, force=run.force))
+
+
+def _not_along_visits(model: Model) -> MedseqError:
+    return MedseqError(f"transforms are for a model along visits; {model.info.name} looks at each image by itself.")
 
 
 def _check_models(models: Sequence[Model], options: SegmentOptions) -> None:

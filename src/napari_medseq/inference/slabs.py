@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError, ModelError
+from napari_medseq.errors import ModelError
 from napari_medseq.inference import devices
 from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.ensemble import model_names
@@ -46,25 +46,6 @@ def refuse_slab(model: Model, verb: str, instead: str) -> None:
         raise ModelError(
             f"{model.info.name} is a slab network, which looks at many steps at once: {verb} does not know it. {instead}"
         )
-
-
-def refuse(model: Model, outputs: Sequence[str], *, samples: int, views: int, transforms: bool) -> None:
-    """Refuse what `segment` offers and a slab network does not.
-
-    Raises
-    ------
-    MedseqError
-    """
-    unknown = sorted(set(outputs) - {"labels", "probability", "uncertainty"})
-    if unknown:
-        raise MedseqError(f"outputs {unknown} are not known; choose from labels, probability and uncertainty.")
-    if samples or views:
-        raise ModelError(
-            f"{model.info.name} is a slab network: its uncertainty is that of its probabilities; use samples=0 and views=0, or "
-            "give several models, which are averaged."
-        )
-    if transforms:
-        raise MedseqError(f"transforms are for a model along visits; {model.info.name} looks at each image by itself.")
 
 
 def segment_slabs(
@@ -186,15 +167,14 @@ def _answer(
     axes = tuple(a for a in image.axes if a != "c")
     labels = _cleaned(np.asarray(grid.back(planes.labels, labels=True), np.uint8), image, settings)
     labels = _only(labels, image, options.steps, options.region, settings.working.axis)
-    if options.keep is not None:
-        labels = _kept(labels, options.keep, image)
     name = f"{image.name}_{model.info.name}"
     named = image.like(labels, axes=axes, name=name, kind="labels", label_names=dict(model.info.classes), modality=None)
     maps: dict[str, ImageSequence] = {}
     for kind, map_ in planes.maps.items():
         own = np.asarray(grid.back(map_, labels=False), np.float32)
         maps[kind] = image.like(own, axes=axes, name=f"{image.name}_{kind}", kind="image", modality=None)
-    return Segmentation(named, maps.get("probability"), maps.get("uncertainty"), model_names(models))
+    answer = Segmentation(named, maps.get("probability"), maps.get("uncertainty"), model_names(models))
+    return answer.keeping(options.keep)
 
 
 def slab_network(model: Model) -> SlabUNet:
@@ -267,10 +247,3 @@ def _only(
             inside[max(0, start) : stop] = 1
             labels = labels * inside.reshape([-1 if a == name else 1 for a in axes])
     return labels.astype(np.uint8)
-
-
-def _kept(labels: NDArray[np.uint8], keep: ImageSequence, image: ImageSequence) -> NDArray[np.uint8]:
-    if not keep.same_grid(image) or np.shape(keep.data) != labels.shape:
-        raise ModelError(f"keep ({keep.name}) is not on the grid of {image.name}; locked labels must be.")
-    locked = np.asarray(keep.data)
-    return np.where(locked != 0, locked, labels.astype(np.promote_types(locked.dtype, labels.dtype)))

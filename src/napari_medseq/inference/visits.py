@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
 from napari_medseq.geometry import Affine
-from napari_medseq.inference.frame import Framing, frame
+from napari_medseq.inference.frame import Framing, Region, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.intensity import Intensity, measure
 from napari_medseq.models import Model
@@ -53,14 +53,14 @@ class VisitStack:
     each: tuple[tuple[Intensity, ...], ...]
     days: tuple[float, ...] | None
 
-    def framing(self, *, pixel_mm: float | None, stride: int, region: object = None) -> Framing:
+    def framing(self, *, pixel_mm: float | None, stride: int, region: Region | None = None) -> Framing:
         """How the visits become network steps; see `frame.frame`."""
         return frame(
             self.channels,
             along="t",
             pixel_mm=pixel_mm,
             stride=stride,
-            region=region,  # type: ignore[arg-type]
+            region=region,
             each=self.each,
             times=self.days,
         )

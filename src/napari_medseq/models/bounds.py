@@ -26,8 +26,8 @@ def bound_for(stored: int) -> int:
 
 
 @contextmanager
-def bounded(weights: int = MOST_WEIGHTS, layers: int = MOST_LAYERS) -> Iterator[None]:
-    """A context in which this thread cannot build a network of more weights or layers than these.
+def bounded(weights: int = MOST_WEIGHTS) -> Iterator[None]:
+    """A context in which this thread cannot build a network of more weights than these, or of more than `MOST_LAYERS` layers.
 
     torch asks the system for a tensor's memory when it is made, and touches it when it is filled, which is after the tensor was
     entered in its layer; there it is counted.
@@ -55,7 +55,7 @@ def bounded(weights: int = MOST_WEIGHTS, layers: int = MOST_LAYERS) -> Iterator[
     handles = [
         hooks.register_module_parameter_registration_hook(weigh),
         hooks.register_module_buffer_registration_hook(weigh),
-        hooks.register_module_module_registration_hook(lambda *_: count("layers", 1, layers)),
+        hooks.register_module_module_registration_hook(lambda *_: count("layers", 1, MOST_LAYERS)),
     ]
     try:
         yield

@@ -21,6 +21,8 @@ from napari_medseq.models.registry import register
 
 #: a displacement is found on a grid so many times coarser than the images
 COARSE = 4
+#: edge in voxels of the cube whose mean and spread are those around a voxel
+WINDOW = 7
 
 
 @register("RecurrentRegistration")
@@ -87,12 +89,12 @@ class RecurrentRegistration(nn.Module):
         return displacements
 
 
-def locally_normal(image: Tensor, width: int = 7) -> Tensor:
-    """The image less its local mean, divided by its local spread, both within `width` voxels, so that contrast and brightness of scanners
+def locally_normal(image: Tensor) -> Tensor:
+    """The image less its local mean, divided by its local spread, both within 7 voxels, so that contrast and brightness of scanners
     do not count."""
     pool = functional.avg_pool2d if image.ndim == 4 else functional.avg_pool3d
-    mean = pool(image, width, 1, width // 2, count_include_pad=False)
-    square = pool(image * image, width, 1, width // 2, count_include_pad=False)
+    mean = pool(image, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+    square = pool(image * image, WINDOW, 1, WINDOW // 2, count_include_pad=False)
     return (image - mean) / ((square - mean * mean).clamp_min(0) + 1e-3).sqrt()
 
 

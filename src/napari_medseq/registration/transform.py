@@ -22,6 +22,9 @@ from napari_medseq.volumes.grid import Interpolation, itk_affine, matrix_of, res
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+#: how nearly the inverse of a deformation is found, mm
+_INVERSE_MM = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Spline:
@@ -129,7 +132,7 @@ class Transform:
             p = geometry.apply_points(np.asarray(np.linalg.inv(self.spline.frame)), inner)
         return geometry.apply_points(self.linear, p)
 
-    def to_fixed(self, points: ArrayLike, *, tolerance_mm: float = 1e-3) -> NDArray[np.float64]:
+    def to_fixed(self, points: ArrayLike) -> NDArray[np.float64]:
         """Map (n, 3) RAS+ points of the moving image to the fixed image; a spline is inverted by fixed-point iteration.
 
         Raises
@@ -147,10 +150,10 @@ class Transform:
         for _ in range(60):
             miss = points_fixed - bent.to_moving(guess)
             guess += miss
-            if np.abs(miss).max() < tolerance_mm:
+            if np.abs(miss).max() < _INVERSE_MM:
                 return guess
         raise RegistrationError(
-            f"The deformation cannot be inverted to {tolerance_mm} mm at some points (it folds there); "
+            f"The deformation cannot be inverted to {_INVERSE_MM} mm at some points (it folds there); "
             "use kind='affine', or a coarser control grid."
         )
 

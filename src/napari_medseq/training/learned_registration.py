@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from napari_medseq.errors import RegistrationError, SettingsError
 from napari_medseq.models import bundle
-from napari_medseq.models.recurrent_registration import RecurrentRegistration, warp
+from napari_medseq.models.recurrent_registration import WINDOW, RecurrentRegistration, warp
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.registration.learned import GRID, on_grid
 from napari_medseq.sequence import ImageSequence
@@ -159,11 +159,11 @@ def _crop(parts: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
     return [part[tuple(cut)] for part in parts]
 
 
-def dissimilarity(a: Tensor, b: Tensor, width: int = 7) -> Tensor:
-    """1 − mean squared local correlation, over windows of `width` voxels; 0 for images alike up to local contrast."""
+def dissimilarity(a: Tensor, b: Tensor) -> Tensor:
+    """1 − mean squared local correlation, over windows of 7 voxels; 0 for images alike up to local contrast."""
 
     def mean(x: Tensor) -> Tensor:
-        return functional.avg_pool3d(x, width, stride=1, padding=width // 2, count_include_pad=False)
+        return functional.avg_pool3d(x, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
 
     ma, mb = mean(a), mean(b)
     cross, va, vb = mean(a * b) - ma * mb, mean(a * a) - ma * ma, mean(b * b) - mb * mb

@@ -21,6 +21,8 @@ from napari_medseq.models.sequence_classifier import SequenceLogits
 from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.settings import Settings
 
+#: added to numerator and denominator of the region term, so that a batch without the class has a defined loss
+_SMOOTH = 1.0
 _TINY = 1e-6  # of a sum of weights, which is 0 where no step is known
 STEP_WEIGHT = 0.5  # weight of the loss of the steps relative to that of the exam, where exams have answers
 
@@ -64,10 +66,10 @@ class LossSettings(Settings):
         return self
 
 
-def _region(p: Tensor, truth: Tensor, s: LossSettings, smooth: float) -> Tensor:
+def _region(p: Tensor, truth: Tensor, s: LossSettings) -> Tensor:
     from monai.losses import DiceLoss, TverskyLoss
 
-    common: dict[str, Any] = {"include_background": False, "batch": True, "smooth_nr": smooth, "smooth_dr": smooth}
+    common: dict[str, Any] = {"include_background": False, "batch": True, "smooth_nr": _SMOOTH, "smooth_dr": _SMOOTH}
     dice = s.region == "dice"
     term = DiceLoss(**common) if dice else TverskyLoss(alpha=s.false_positives, beta=s.false_negatives, **common)
     value: Tensor = term(p, truth)
@@ -98,7 +100,6 @@ def voxel_loss(
     labels: Tensor,
     settings: LossSettings | None = None,
     weights: Tensor | None = None,
-    smooth: float = 1.0,
     classes: Sequence[int] | None = None,
 ) -> Tensor:
     """The segmentation loss that `settings` describe.
@@ -111,8 +112,6 @@ def voxel_loss(
     settings : LossSettings, optional
     weights : Tensor, shape (class,), optional
         Weights of the classes in the voxel term.
-    smooth : float
-        Added to numerator and denominator of the region term, so that a batch without the class has a defined loss.
     classes : sequence of int, optional
         The classes that there are in addition to the background, where not every output of the network is one.
     """
@@ -131,7 +130,7 @@ def voxel_loss(
     if s.region != "none":
         is_known = labels >= 0
         truth = functional.one_hot(labels.clamp_min(0), logits.shape[1]).movedim(-1, 1) * is_known[:, None]
-        loss = loss + _region(logits.softmax(1) * is_known[:, None], truth, s, smooth)
+        loss = loss + _region(logits.softmax(1) * is_known[:, None], truth, s)
     return loss
 
 

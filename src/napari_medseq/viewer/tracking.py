@@ -60,7 +60,9 @@ def track_layers(
     chosen = label_layers(viewer, study) if labels is None else sorted(labels, key=_ordinal)
     snapshot = masks_now(chosen)
     source, arguments = tracking_job(viewer, chosen)
-    progression = track_job(source, arguments, register, settings, progress, cancelled)
+    progression = track_job(
+        source, arguments, register=register, settings=settings, progress=progress, cancelled=cancelled
+    )
     show_followed(viewer, progression, source, chosen, snapshot)
     return progression
 
@@ -281,6 +283,7 @@ def _image_for(source: Study, seq: ImageSequence, ordinal: int | None) -> ImageS
 def track_job(
     source: Study,
     arguments: dict[str, Any],
+    *,
     register: str = "auto",
     settings: TrackSettings | None = None,
     progress: Progress | None = None,

@@ -11,8 +11,13 @@ from napari_medseq.geometry import Volume
 
 Region = Literal["foreground", "nonzero", "all"]
 
+#: of the histogram that Otsu's threshold is taken from
+_BINS = 256
+#: percentile above which values are bright outliers, which do not move the threshold
+_OUTLIERS = 99.0
 
-def otsu(values: Volume, bins: int = 256) -> float:
+
+def otsu(values: Volume) -> float:
     """Otsu's threshold (Otsu 1979, doi:10.1109/TSMC.1979.4310076) of finite values; the minimum if all are equal."""
     finite = np.asarray(values, dtype=np.float64).ravel()
     finite = finite[np.isfinite(finite)]
@@ -21,7 +26,7 @@ def otsu(values: Volume, bins: int = 256) -> float:
     low, high = float(finite.min()), float(finite.max())
     if low == high:
         return low
-    counts, edges = np.histogram(finite, bins=bins, range=(low, high))
+    counts, edges = np.histogram(finite, bins=_BINS, range=(low, high))
     middles = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = finite.size - below
@@ -33,17 +38,15 @@ def otsu(values: Volume, bins: int = 256) -> float:
     return float(edges[1:][best].mean())
 
 
-def foreground(volume: Volume, *, clip: float = 99.0) -> NDArray[np.bool_]:
+def foreground(volume: Volume) -> NDArray[np.bool_]:
     """The body in a (z, y, x) volume: the largest component of what is brighter than air, with holes filled slice by slice.
 
-    Brighter than air is what exceeds the middle between Otsu's threshold and the median of what lies below it. Bright outliers above
-    the `clip` percentile do not move the threshold. A constant volume has no foreground.
+    Brighter than air is what exceeds the middle between Otsu's threshold and the median of what lies below it. Bright outliers
+    do not move the threshold. A constant volume has no foreground.
 
     Parameters
     ----------
     volume : ndarray, shape (z, y, x)
-    clip : float
-        A percentile, 0 to 100.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def foreground(volume: Volume, *, clip: float = 99.0) -> NDArray[np.bool_]:
     data = np.nan_to_num(np.asarray(volume, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     step = max(1, round((data.size / 400_000) ** (1 / 3)))
     sample = data[:: 1 if data.shape[0] < 64 else step, ::step, ::step]
-    top = float(np.percentile(sample, clip))
+    top = float(np.percentile(sample, _OUTLIERS))
     threshold = otsu(np.minimum(sample, top))
     # Otsu's threshold is high if tissue varies much; half-way between it and the level of air keeps dark tissue
     air = sample[sample <= threshold]

@@ -213,7 +213,7 @@ def test_colours_are_measured_as_luminance() -> None:
     hnp.arrays(np.float32, (2, 3, 4, 5), elements=st.floats(-1000, 1000, width=32)),
 )
 def test_curves_are_the_means_that_scipy_takes(labels: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
-    image = ImageSequence(values, ("t", "z", "y", "x"), affine_from((1, 2, 3)), times=[0.0, 3.0])
+    image = ImageSequence(values, ("t", "z", "y", "x"), affine_from((1, 2, 3)), times=np.array([0.0, 3.0]))
     mask = ImageSequence(labels, ("z", "y", "x"), image.affine, kind="labels")
     table = dynamic.time_intensity(image, mask)
     index = np.unique(labels[labels > 0])

@@ -132,7 +132,7 @@ class Person(RuleBasedStateMachine):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             source, arguments = verbs.tracking_job(self.viewer, chosen)
-            found = verbs.track_job(source, arguments, "none")
+            found = verbs.track_job(source, arguments, register="none")
             notes = verbs.show_followed(self.viewer, found, source, chosen, taken)
         self.corrections = list(found.corrections)
         if len(self.corrections) < made:  # what is not made again is named

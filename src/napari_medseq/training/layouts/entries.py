@@ -9,6 +9,8 @@ from pathlib import Path
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".mgz", ".mgh")
 #: pictures that do not keep the values of labels
 LOSSY = (".jpg", ".jpeg")
+#: names that a message lists
+_MOST_NAMES = 4
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -80,6 +82,6 @@ def files_in(folder: Path, endings: Sequence[str] = (*VOLUMES, *PICTURES)) -> li
     )
 
 
-def some(names: Sequence[str], most: int = 4) -> str:
+def some(names: Sequence[str]) -> str:
     """The first few, for a message."""
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+    return ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
