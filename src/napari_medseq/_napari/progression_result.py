@@ -23,7 +23,7 @@ from napari_medseq._napari.response_box import ResponseBox
 from napari_medseq._napari.saving import save_result_in_job
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.study import facts_of, ordinals
+from napari_medseq.viewer.study import facts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,9 +152,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.setTitle(f"Result of {followed.source.name}")
         self.lesion_table.show_progression(followed.progression)
         self.response.show_progression(followed.progression)
-        self.plot.show_progression(
-            followed.progression, ordinals(followed.source, followed.progression), followed.layers
-        )
+        self.plot.show_progression(followed.progression, followed.places, followed.layers)
         self.summary.setText(f"{followed.source.name}: {_in_words(followed.progression.summary)}")
         if is_new:  # such as that of a session
             self.arrived.emit()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import reapply
+from napari_medseq.progression.earlier import Earlier
 from napari_medseq.progression.graph import Graph
 from napari_medseq.progression.reapply import Correction
 from napari_medseq.progression.tracked import Tracked
@@ -106,7 +107,7 @@ class Progression(Tracked):
         """How many corrections `undo` can take back; those of a saved result that was loaded are not among them."""
         return len(self._history)
 
-    def reapply_corrections(self, before: Tracked, *, exclusions: bool = True) -> list[str]:
+    def reapply_corrections(self, before: Tracked | Earlier, *, exclusions: bool = True) -> list[str]:
         """Make the corrections of an earlier result on this one, such as after its masks were painted and tracked again.
 
         Lesions are found by their place, since their names may have changed; afterwards they have those of the earlier result
@@ -115,7 +116,7 @@ class Progression(Tracked):
 
         Parameters
         ----------
-        before : Tracked
+        before : Tracked or Earlier
             The earlier result, of the same visits on the same grids.
         exclusions : bool
             False where the masks were taken from the earlier result: what was excluded is not in them, and what was painted
@@ -126,8 +127,9 @@ class Progression(Tracked):
         list of str
             The corrections that could not be made, each with the reason.
         """
+        before = before.earlier if isinstance(before, Tracked) else before
         self.provenance = {**before.provenance, **self.provenance}
-        if not self._same_visits(before):
+        if not before.has_visits_of(self._masks):
             return [f"{correction.text}: the visits are others now" for correction in before.made]
         missed = []
         for correction in before.made:

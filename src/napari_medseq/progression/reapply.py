@@ -6,6 +6,7 @@ written down; one whose lesion is gone is named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,8 @@ _VERBS: tuple[Verb, ...] = ("link", "unlink", "merge", "split", "exclude")
 #: into what a lesion is split: its components, a number of parts, or one part around each (r, a, s) point in mm
 Parts = int | Sequence[Sequence[float]] | None
 
+#: how a correction's words name a visit
+_VISIT = re.compile(r"at visit (\d+)")
 #: voxels of a lesion that are remembered
 _MOST = 200
 #: a lesion is recognised where it holds this share of them
@@ -35,6 +38,10 @@ class Place:
 
     visit: int
     voxels: NDArray[np.int32]
+
+    def renumbered(self, visits: Mapping[int, int]) -> Place:
+        """The same place where visits have other numbers (old → new)."""
+        return Place(visits[self.visit], self.voxels)
 
     @classmethod
     def of(cls, graph: Graph, key: Key) -> Place:
@@ -76,6 +83,14 @@ class Correction:
     verb: Verb
     places: tuple[Place, ...]
     parts: Parts = None
+
+    def renumbered(self, visits: Mapping[int, int]) -> Correction:
+        """The same correction where visits have other numbers (old → new), in its words, too."""
+        text = _VISIT.sub(lambda found: f"at visit {visits.get(int(found[1]) - 1, int(found[1]) - 1) + 1}", self.text)
+        places = [place.renumbered(visits) for place in self.places]
+        if self.verb == "exclude":  # sightings are in the order of visits
+            places.sort(key=lambda place: place.visit)
+        return Correction(text, self.verb, tuple(places), self.parts)
 
     def as_dict(self) -> dict[str, object]:
         """The correction as JSON has it."""

@@ -22,6 +22,7 @@ from napari_medseq.progression import matrix as _matrix
 from napari_medseq.progression import measures as _measures
 from napari_medseq.progression import table as _table
 from napari_medseq.progression.components import Key, Lesion
+from napari_medseq.progression.earlier import Earlier
 from napari_medseq.progression.graph import Graph
 from napari_medseq.progression.reapply import Correction
 from napari_medseq.progression.repeatability import Repeatability
@@ -183,7 +184,13 @@ class Tracked:
         """The mask of a visit as it was tracked; None where it has none."""
         return self._masks[visit]
 
-    def keep_identities(self, before: Tracked, painted: Sequence[ImageSequence | None] = ()) -> None:
+    @property
+    def earlier(self) -> Earlier:
+        """What a new result of the same visits takes over from this one."""
+        numbers = frozenset(self._graph.identities.values())
+        return Earlier(list(self._masks), self.labels, numbers, self.made, self.provenance)
+
+    def keep_identities(self, before: Tracked | Earlier, painted: Sequence[ImageSequence | None] = ()) -> None:
         """Give each lesion the number that most of its voxels have in an earlier result of the same visits, over all visits.
 
         Where several lesions have most voxels of one number, the one with more of them keeps it. Others keep the value that they were
@@ -191,14 +198,15 @@ class Tracked:
 
         Parameters
         ----------
-        before : Tracked
+        before : Tracked or Earlier
             The earlier result, on the same grids.
         painted : sequence of ImageSequence or None
             The masks, whose values are lesions.
         """
-        if not self._same_visits(before):
+        before = before.earlier if isinstance(before, Tracked) else before
+        if not before.has_visits_of(self._masks):
             return
-        known = set(before.graph.identities.values())
+        known = before.numbers
         earlier = identity.votes(self._graph, before.labels)
         numbers = identity.assigned(earlier, taken=set())
         if painted:
@@ -239,14 +247,6 @@ class Tracked:
         return [visit for visit, mask in enumerate(self._masks) if mask is not None]
 
     # -- inside -------------------------------------------------------------------------------------------------
-    def _same_visits(self, other: Tracked) -> bool:
-        if len(self._masks) != len(other._masks):
-            return False
-        return all(
-            a is b is None or (a is not None and b is not None and a.same_grid(b))
-            for a, b in zip(self._masks, other._masks, strict=True)
-        )
-
     def _forget(self) -> None:
         """Drop what was computed from the graph before."""
         self._tables = self._labels = None

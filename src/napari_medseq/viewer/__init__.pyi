@@ -13,7 +13,6 @@ from .arranging import assign_visit as assign_visit
 from .arranging import close_patient as close_patient
 from .arranging import next_ordinal as next_ordinal
 from .arranging import read_visit as read_visit
-from .arranging import set_visit_date as set_visit_date
 from .carrying import CarriedMask as CarriedMask
 from .carrying import CarryJob as CarryJob
 from .carrying import carried_unseen as carried_unseen
@@ -52,6 +51,7 @@ from .followed import result_of as result_of
 from .followed import results_of as results_of
 from .followed import show_progression as show_progression
 from .followed import undo as undo
+from .followed import why_outdated as why_outdated
 from .greylevels import interpolate_image as interpolate_image
 from .greylevels import set_window as set_window
 from .greylevels import window_presets as window_presets
@@ -90,6 +90,9 @@ from .mask_saving import save_masks as save_masks
 from .mask_saving import take_masks as take_masks
 from .mask_saving import write_masks as write_masks
 from .opening import open_patients as open_patients
+from .ordering import move_visit as move_visit
+from .ordering import reorder_visits as reorder_visits
+from .ordering import set_visit_date as set_visit_date
 from .overlaid import Overlaid as Overlaid
 from .overlaid import OverlayJob as OverlayJob
 from .overlaid import overlay_job as overlay_job

@@ -43,21 +43,27 @@ def set_hand_alignment(viewer: ViewerModel, study: str, ordinal: int, hand: Hand
         raise MedseqError(f"Visit {ordinal + 1} of {study} has no image that is open.")
     before = hand_alignment(viewer, study, ordinal)
 
-    def put(alignment: HandAlignment | None) -> None:
-        for layer in _images(viewer, study, ordinal):
-            meta = facts_of(layer)["meta"]
-            meta.pop(KEY, None)
-            if alignment is not None:
-                meta[KEY] = alignment.as_dict()
-
     editing = editing_of(viewer)
-    put(hand)
-    editing.act(lambda: put(before), lambda: put(hand), f"aligning visit {ordinal + 1}")
+    put_alignment(viewer, study, ordinal, hand)
+    editing.act(
+        lambda: put_alignment(viewer, study, ordinal, before),
+        lambda: put_alignment(viewer, study, ordinal, hand),
+        f"aligning visit {ordinal + 1}",
+    )
     # closing the window asks about it then
     editing.unsaved.update(
         layer for layer in viewer.layers if layer_kind(layer) == "labels" and _is_of(layer, study, ordinal)
     )
     editing.events.changed()
+
+
+def put_alignment(viewer: ViewerModel, study: str, ordinal: int, hand: HandAlignment | None) -> None:
+    """Write (None: remove) the alignment of a visit made by hand, which is no step of undo."""
+    for layer in _images(viewer, study, ordinal):
+        meta = facts_of(layer)["meta"]
+        meta.pop(KEY, None)
+        if hand is not None:
+            meta[KEY] = hand.as_dict()
 
 
 def keep_alignments(viewer: ViewerModel, progression: Progression, study: Study) -> None:

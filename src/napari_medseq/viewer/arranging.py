@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,41 +34,6 @@ def close_patient(viewer: ViewerModel, study: str) -> None:
     """
     for layer in layers_of(viewer, study):
         viewer.layers.remove(layer)
-
-
-def set_visit_date(viewer: ViewerModel, study: str, ordinal: int, day: date | None) -> None:
-    """Set the date of a visit; plots, rates and reports of lesions followed from now on use it.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    study : str
-        Name of the patient's study.
-    ordinal : int
-        Ordinal of the visit, from 0.
-    day : date or None
-        None: the date is unknown.
-
-    Raises
-    ------
-    MedseqError
-        If no layer belongs to that visit, or the visit would no longer lie between its neighbours.
-    """
-    study_layers = layers_of(viewer, study)
-    at_visit = [layer for layer in study_layers if _studies.facts_of(layer)["ordinal"] == ordinal]
-    if not at_visit:
-        raise MedseqError(f"{study} has no visit {ordinal + 1} that is open.")
-    for layer in study_layers:
-        facts = _studies.facts_of(layer)
-        other = _layers.visit_date(facts)
-        step = facts["ordinal"] - ordinal
-        if day is not None and other is not None and step and (other - day).days * step < 0:
-            raise MedseqError(
-                f"Visit {ordinal + 1} cannot be on {day}: visit {facts['ordinal'] + 1} is on {other}. Correct that date first."
-            )
-    for layer in at_visit:
-        _studies.facts_of(layer)["date"] = None if day is None else day.isoformat()
-    describe(viewer)
 
 
 def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) -> Layer:

@@ -11,7 +11,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.editing import Editing, editing_of
-from napari_medseq.viewer.followed import Followed, differs, result_of, results_of
+from napari_medseq.viewer.followed import Followed, result_of, results_of, why_outdated
 from napari_medseq.viewer.results import add_layers
 
 if TYPE_CHECKING:
@@ -74,11 +74,10 @@ def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | N
         If no lesions are followed, a visit has no mask, or what is painted is not followed yet.
     """
     followed = result_of(viewer, study)
-    if differs(viewer, followed):
-        raise MedseqError(
-            "There is painting that is not followed yet. Follow again first; the map is of what is followed."
-        )
-    at = _studies.ordinals(followed.source, followed.progression)
+    why = why_outdated(viewer, followed)
+    if why:
+        raise MedseqError(f"{why} Follow again first; the map is of what is followed.")
+    at = followed.places
     for visit in (earlier, later):
         if visit not in at:
             raise MedseqError(f"Visit {visit + 1} is not among those that were followed.")

@@ -207,8 +207,11 @@ def worlds_of(viewer: ViewerModel, study: str) -> dict[int, Affine]:
     """
     followed, worlds = results_of(viewer).get(study), {0: geometry.as_affine(np.eye(4))}
     if followed is not None:
-        at = _studies.ordinals(followed.source, followed.progression)
-        worlds |= {ordinal: followed.progression.to_common(k) for k, ordinal in enumerate(at)}
+        known = {ordinal: followed.progression.to_common(k) for k, ordinal in enumerate(followed.places)}
+        to_first = np.linalg.inv(
+            known.get(0, np.eye(4))
+        )  # the first visit may be another one than when lesions were followed
+        worlds |= {ordinal: geometry.as_affine(to_first @ world) for ordinal, world in known.items()}
     for ordinal in visits_open(viewer, study):
         hand = hand_alignment(viewer, study, ordinal)
         if hand is not None:

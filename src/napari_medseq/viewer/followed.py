@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
     from napari_medseq.progression import Progression
+    from napari_medseq.progression.earlier import Earlier
 
 Correction = Literal["link", "unlink", "merge", "split", "exclude"]
 
@@ -55,6 +56,12 @@ class Followed:
         The visit, in the progression, of each layer.
     card : str
         The card of the model that made the masks; "" if people made them.
+    places : list of int
+        The ordinal, in the study, that each visit of the progression has now; its visits may have been put in another order since.
+    days : list of str or None
+        The date, in the study, that each visit of the progression had when it was followed.
+    regrouped : bool
+        Whether an image or mask was assigned to another visit since.
     """
 
     progression: Progression
@@ -62,6 +69,15 @@ class Followed:
     layers: list[Labels] = field(default_factory=list)
     visits: list[int] = field(default_factory=list)
     card: str = ""
+    places: list[int] = field(default_factory=list)
+    days: list[str | None] = field(default_factory=list)
+    regrouped: bool = False
+
+    @property
+    def earlier(self) -> Earlier:
+        """What a new result takes over from this one, in the present order of the visits."""
+        order = sorted(range(len(self.places)), key=self.places.__getitem__)
+        return self.progression.earlier.in_order(order)
 
     def layer_at(self, visit: int) -> Labels | None:
         """The layer of a visit; None if it has no mask."""
@@ -138,6 +154,7 @@ def show_progression(
     card: str = "",
     taken: Taken | None = None,
     overwrite: bool = False,
+    places: Sequence[int] | None = None,
 ) -> list[Labels]:
     """Show tracked lesions: one Labels layer per visit, value = identity, coloured as in every plot.
 
@@ -155,6 +172,8 @@ def show_progression(
         Copies of the masks from which this result was followed; painting that they hold is part of it.
     overwrite : bool
         Painting up to that moment is not part of the result, and is no longer protected.
+    places : sequence of int, optional
+        The ordinal in `study` of each visit of the progression, if its visits were put in another order since it was followed.
 
     Returns
     -------
@@ -165,12 +184,20 @@ def show_progression(
     keep_alignments(viewer, progression, study)
     progression.provenance.setdefault("patient", study.name)  # files that are saved name the patient
     editing, results = editing_of(viewer), results_of(viewer)
-    before, now = results.get(study.name), Followed(progression, study, card=card)
+    at = _studies.ordinals(study, progression) if places is None else list(places)
+    before = results.get(study.name)
+    now = Followed(progression, study, card=card, places=at, days=_days(viewer, study.name, at))
     with editing.step(f"following the lesions of {study.name}"):
-        previous = None if before is None else before.progression.labels
+        previous = None if before is None else _in_places(before, at)
         _show(viewer, now, previous, taken or {}, overwrite)
         _remember(editing, results, before, now)
     return now.layers
+
+
+def _in_places(before: Followed, places: Sequence[int]) -> list[ImageSequence | None]:
+    """The labels that a result has for visits, by their present ordinals; None where it has none."""
+    labels = dict(zip(before.places, before.progression.labels, strict=True))
+    return [labels.get(place) for place in places]
 
 
 def _remember(editing: Editing, results: dict[str, Followed], before: Followed | None, now: Followed) -> None:
@@ -198,7 +225,7 @@ def _show(
 ) -> None:
     """Write the labels of a result into its layers, with the painting that it does not hold yet."""
     study, editing = followed.source, editing_of(viewer)
-    at = _studies.ordinals(study, followed.progression)
+    at = followed.places
     tracked: list[Labels] = []
     dropped: list[str] = []
     visits: list[int] = []
@@ -220,8 +247,9 @@ def _show(
             painted = now != start
         else:
             painted = marks.pending
-            before = None if previous is None or len(previous) != len(at) else previous[visit]
+            before = None if previous is None else previous[visit]
             start = None if before is None else np.asarray(_display(old, before))
+            start = start if start is not None and start.shape == now.shape else None
         carried = carry(now, painted, start, np.asarray(data))
         protected = np.zeros(marks.shape, np.uint8) if overwrite else marks.flags & PAINTED
         flags = protected | np.where(carried.kept, PAINTED | PENDING, np.uint8(0))
@@ -366,8 +394,45 @@ def painted(viewer: ViewerModel, study: str | None = None) -> dict[str, int]:
     return {layer.name: count for layer, count in editing_of(viewer).pending(layers).items()}
 
 
+def _days(viewer: ViewerModel, study: str, places: Sequence[int]) -> list[str | None]:
+    """The date that the layers of each of these visits of a study have now."""
+    days: dict[int, str | None] = {}
+    for layer in viewer.layers:
+        facts = _studies.facts_of(layer)
+        if facts.get("study") == study:
+            days.setdefault(int(facts["ordinal"]), facts.get("date"))
+    return [days.get(place) for place in places]
+
+
+def rearranged_since(viewer: ViewerModel, followed: Followed) -> str:
+    """How the visits of a result were arranged differently since it was followed, in a sentence; "" if they were not."""
+    if followed.places != sorted(followed.places):
+        return "The visits are in another order than when the lesions were followed."
+    days = _days(viewer, followed.source.name, followed.places)
+    open_now = {
+        f.get("ordinal") for f in map(_studies.facts_of, viewer.layers) if f.get("study") == followed.source.name
+    }
+    for place, then, now in zip(followed.places, followed.days, days, strict=True):
+        if place in open_now and then != now:
+            return f"Visit {place + 1} has another date than when the lesions were followed."
+    if followed.regrouped:
+        return "An image or mask was assigned to another visit since the lesions were followed."
+    return ""
+
+
+def why_outdated(viewer: ViewerModel, followed: Followed) -> str:
+    """Why a result is not that of what is on the screen, in a sentence; "" if it is."""
+    why = rearranged_since(viewer, followed)
+    return why or ("There is painting that is not followed yet." if _is_painted(viewer, followed) else "")
+
+
 def differs(viewer: ViewerModel, followed: Followed) -> bool:
-    """Whether the masks on the screen differ from those of the result, however they were changed."""
+    """Whether the masks on the screen, or the order and dates of their visits, differ from those of the result, however
+    they were changed."""
+    return bool(why_outdated(viewer, followed))
+
+
+def _is_painted(viewer: ViewerModel, followed: Followed) -> bool:
     return any(layer in viewer.layers and not as_followed(viewer, layer, seq) for layer, seq in followed.shown)
 
 

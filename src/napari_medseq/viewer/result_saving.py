@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.editing import editing_of
-from napari_medseq.viewer.followed import Followed, as_followed, differs, results_of
+from napari_medseq.viewer.followed import Followed, as_followed, differs, results_of, why_outdated
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -121,8 +121,9 @@ def write_result(
     OperationCancelled
         When `cancelled` says so; what was there stays.
     """
-    if differs(viewer, followed):
-        raise MedseqError("There is painting that is not followed yet. Follow again first, then save.")
+    why = why_outdated(viewer, followed)
+    if why:
+        raise MedseqError(f"{why} Follow again first, then save.")
     taken = take_result(viewer, followed)
     out = write_taken_result(taken, path, rules=rules, progress=progress, cancelled=cancelled)
     if rules is None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer.followed import Followed
-from napari_medseq.viewer.study import ordinals
 
 
 def recorded_images(followed: Followed, visit: int) -> dict[str, ImageSequence | None]:
@@ -18,7 +17,7 @@ def recorded_images(followed: Followed, visit: int) -> dict[str, ImageSequence |
     images = facts.get("images") if isinstance(facts, Mapping) else None
     if not isinstance(images, Mapping):
         return {}
-    by_name = {i.name: i for i in followed.source.visits[ordinals(followed.source, followed.progression)[visit]].images}
+    by_name = {i.name: i for i in followed.source.visits[followed.places[visit]].images}
     return {str(c): by_name.get(str(i.get("name"))) for c, i in images.items() if isinstance(i, Mapping)}
 
 

@@ -33,7 +33,7 @@ from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.appearance import colour_facts
 from napari_medseq.viewer.editing import editing_of, real
-from napari_medseq.viewer.followed import results_of
+from napari_medseq.viewer.followed import Followed, results_of
 from napari_medseq.viewer.last_answers import answered
 from napari_medseq.viewer.marks import Flags
 from napari_medseq.viewer.placement import camera_of
@@ -88,8 +88,8 @@ class TakenSession:
     Attributes
     ----------
     layers : tuple of KeptLayer
-    results : tuple of (str, Progression, str)
-        Patient, result and the card of its model.
+    results : tuple of (str, Progression, dict)
+        Patient, result, and what the session's JSON holds of it: the card of its model, and how its visits are arranged.
     answers : tuple of dict
         What answers came from, as `napari_medseq.viewer.last_answers` knows it; layers by their number in `layers`.
     view : dict
@@ -101,7 +101,7 @@ class TakenSession:
     """
 
     layers: tuple[KeptLayer, ...]
-    results: tuple[tuple[str, Progression, str], ...]
+    results: tuple[tuple[str, Progression, dict[str, object]], ...]
     answers: tuple[dict[str, object], ...]
     view: dict[str, object]
     left_out: tuple[str, ...]
@@ -173,7 +173,9 @@ def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> 
         if kept is None and _studies.facts_of(layer).get("role") not in drawn
     )
     # a correction makes a new graph; the one held here stays as it is
-    results = tuple((name, copy(followed.progression), followed.card) for name, followed in results_of(viewer).items())
+    results = tuple(
+        (name, copy(followed.progression), arrangement_facts(followed)) for name, followed in results_of(viewer).items()
+    )
     answers = _answers([layer for layer, kept in zip(chosen, kept_layers, strict=True) if kept is not None])
     changes = editing_of(viewer).unsaved.as_they_are()
     return TakenSession(
@@ -247,10 +249,10 @@ def _write_parts(
     whole = len(snapshot.layers) + len(snapshot.results)
     for number, layer in enumerate(with_progress(snapshot.layers, whole, "Saving layers", progress, cancelled)):
         layers.append(_write_layer(layer, path, folder, number))
-    for number, (name, progression, card) in enumerate(snapshot.results):
+    for number, (name, progression, about) in enumerate(snapshot.results):
         check(cancelled)
         progression.save(folder / f"result-{number}")
-        results[name] = {"folder": f"result-{number}", "card": card}
+        results[name] = {"folder": f"result-{number}", **about}
         if progress is not None:
             progress(len(snapshot.layers) + number + 1, whole, f"Saving the result of {name}")
     saved = datetime.now(UTC).isoformat(timespec="seconds")
@@ -304,6 +306,14 @@ def _kept(viewer: ViewerModel, layer: Layer) -> KeptLayer | None:
     if isinstance(source, str) and Path(source).exists() and "role" not in facts:
         return KeptLayer({**out, "source": str(Path(source).resolve())}, seq, None, copied=False)
     return KeptLayer(out, seq, None, copied=True)
+
+
+def arrangement_facts(followed: Followed) -> dict[str, object]:
+    """What a session's JSON holds of a result, beside its folder."""
+    return {
+        "card": followed.card, "places": list(followed.places), "days": list(followed.days),
+        "regrouped": followed.regrouped,
+    }  # fmt: skip
 
 
 def _answers(layers: Sequence[Layer]) -> tuple[dict[str, object], ...]:

@@ -25,7 +25,7 @@ from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.appearance import colormap_of_facts
 from napari_medseq.viewer.editing import editing_of
-from napari_medseq.viewer.followed import show_progression
+from napari_medseq.viewer.followed import results_of, show_progression
 from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.last_answers import remember_answer
 from napari_medseq.viewer.marks import Flags
@@ -75,8 +75,8 @@ class SessionContent:
     path : Path
         Its folder.
     layers : tuple of SessionLayer
-    results : tuple of (str, Progression, str)
-        Patient, result and the card of its model.
+    results : tuple of (str, Progression, mapping)
+        Patient, result, and what the session's JSON holds of it.
     answers : tuple of mapping
         What answers came from; layers by their `SessionLayer.number`.
     view : mapping
@@ -87,7 +87,7 @@ class SessionContent:
 
     path: Path
     layers: tuple[SessionLayer, ...]
-    results: tuple[tuple[str, Progression, str], ...]
+    results: tuple[tuple[str, Progression, Mapping[str, Any]], ...]
     answers: tuple[Mapping[str, Any], ...]
     view: Mapping[str, Any]
     missing: tuple[str, ...]
@@ -140,7 +140,7 @@ def read_session(
     for name, result in facts["results"].items():
         check(cancelled)
         try:
-            results.append((name, Progression.load(files / Path(str(result["folder"])).name), result["card"]))
+            results.append((name, Progression.load(files / Path(str(result["folder"])).name), result))
         except MedseqError as error:
             missing.append(f"result of {name}, whose masks can be followed again in Progression: {error}")
         if progress is not None:
@@ -161,7 +161,7 @@ def _apart(content: SessionContent, taken: Collection[str]) -> SessionContent:
         study = str(one.about.get("study"))
         about = {**one.about, "study": new[study]} if study in new else one.about
         layers.append(replace(one, data=(data, renamed(kwargs, new), kind), about=about))
-    results = tuple((new.get(name, name), progression, card) for name, progression, card in content.results)
+    results = tuple((new.get(name, name), progression, about) for name, progression, about in content.results)
     return replace(content, layers=tuple(layers), results=results)
 
 
@@ -191,8 +191,8 @@ def finish_session(viewer: ViewerModel, content: SessionContent) -> None:
     """
     editing = editing_of(viewer)
     unsaved, steps = list(editing.unsaved), editing.history.copy()
-    for name, progression, card in content.results:
-        _show_result(viewer, progression, name, card)
+    for name, progression, about in content.results:
+        _show_result(viewer, progression, name, about)
     _restore_answers(content)
     _look(viewer, content.view)
     editing.history = steps
@@ -319,7 +319,7 @@ def _shown_before(found: list[ImageSequence], facts: Mapping[str, Any], source: 
     return best
 
 
-def _show_result(viewer: ViewerModel, progression: Progression, name: str, card: str) -> None:
+def _show_result(viewer: ViewerModel, progression: Progression, name: str, about: Mapping[str, Any]) -> None:
     try:
         study = _studies.study_from_layers(viewer.layers, name)
     except MedseqError:
@@ -328,10 +328,21 @@ def _show_result(viewer: ViewerModel, progression: Progression, name: str, card:
         from napari_medseq.viewer.results import study_for
 
         study = Study(name, study_for(progression).visits)
-    images = [next(iter(study.visits[k].images), None) for k in _studies.ordinals(study, progression)]
+    places = _studies.ordinals(study, progression)
+    known = about.get("places")  # not in sessions of earlier versions
+    if known is not None and len(known) == len(places) == len(set(known)):
+        places = [int(place) for place in known]
+        study = _studies.rearranged(study, {place: place for place in places})  # of a visit nothing may be open
+    if places != sorted(places):  # alignments to the visit that was the first are no longer those of the images
+        progression.provenance.pop(BY_HAND, None)
+    images = [next(iter(study.visits[k].images), None) for k in places]
     if all(image is None for image in progression.images):
         progression.images = images
-    show_progression(viewer, progression, study, card=card)
+    show_progression(viewer, progression, study, card=str(about["card"]), places=places)
+    if known is not None and places == known:
+        followed = results_of(viewer)[name]
+        followed.days = list(about.get("days", followed.days))
+        followed.regrouped = bool(about.get("regrouped"))
 
 
 def _restore_answers(content: SessionContent) -> None:

@@ -77,8 +77,5 @@ def next_lesion(viewer: ViewerModel, by: int = 1) -> int | None:
 
 def _visit(viewer: ViewerModel, followed: Followed) -> int | None:
     """The visit of the result that the slider shows."""
-    from napari_medseq.viewer.study import ordinals
-
-    shown = shown_visit(viewer)
-    places = ordinals(followed.source, followed.progression)
+    shown, places = shown_visit(viewer), followed.places
     return 0 if shown is None and len(places) == 1 else places.index(shown) if shown in places else None

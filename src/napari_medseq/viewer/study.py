@@ -13,6 +13,8 @@ from napari_medseq.viewer.appearance import arranged
 from napari_medseq.viewer.layers import KEY, LayerData, from_layer, layer_kind, to_layer_data, visit_date
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from napari.layers import Layer
 
     from napari_medseq.progression import Progression
@@ -61,10 +63,13 @@ def visit_layer_data(study: Study, ordinal: int, seq: ImageSequence, *, visit: i
 def visit_title(study: Study, ordinal: int) -> str:
     """Patient, visit and date, as each layer's name begins; the date only if the visit's name does not hold it."""
     visit = study.visits[ordinal]
-    name = visit.name or f"visit {ordinal + 1}"
-    day = visit.date
-    dated = day is None or f"{day:%Y%m%d}" in name or day.isoformat() in name
-    return " ".join(part for part in (patient_and_visit(study.name, name), "" if dated else str(day)) if part)
+    return title(study.name, visit.name or f"visit {ordinal + 1}", visit.date)
+
+
+def title(patient: str, visit: str, day: date | None) -> str:
+    """Patient, visit and date, the latter only if the visit's name does not hold it."""
+    dated = day is None or f"{day:%Y%m%d}" in visit or day.isoformat() in visit
+    return " ".join(part for part in (patient_and_visit(patient, visit), "" if dated else str(day)) if part)
 
 
 def patient_and_visit(patient: str, visit: str) -> str:
@@ -187,14 +192,14 @@ def ordinals(study: Study, progression: Progression) -> list[int]:
     """For each visit of a progression made from `study`, the visit's ordinal in the study.
 
     A progression leaves out visits without an image or mask, or of which nothing is open. The names in its record tell which visits
-    it has, else the dates.
+    it has, in whatever order, else the dates.
     """
     dates = list(progression.dates)
-    if len(dates) == len(study.visits):
-        return list(range(len(dates)))
     named = _by_name(study, progression)
     if len(named) == len(dates):
         return named
+    if len(dates) == len(study.visits):
+        return list(range(len(dates)))
     at, ordinals = 0, []
     for day in dates:
         while at < len(study.visits) - 1 and (study.visits[at].date != day or _is_closed(study.visits[at])):
@@ -205,14 +210,24 @@ def ordinals(study: Study, progression: Progression) -> list[int]:
 
 
 def _by_name(study: Study, progression: Progression) -> list[int]:
-    """The ordinals of the visits that a progression's record names; empty if these are not visits of the study, in order."""
+    """The ordinals of the visits that a progression's record names; empty if these are not different visits of the study."""
     inputs = progression.provenance.get("inputs")
     names = [visit.name for visit in study.visits]
     recorded = [str(i.get("name")) for i in inputs if isinstance(i, Mapping)] if isinstance(inputs, list) else []
     if len(set(names)) < len(names) or not set(recorded) <= set(names):
         return []
     found = [names.index(name) for name in recorded]
-    return found if found == sorted(set(found)) else []
+    return found if len(found) == len(set(found)) else []
+
+
+def rearranged(study: Study, to: Mapping[int, int]) -> Study:
+    """A study whose visits have other ordinals (old → new, one to one); the others keep theirs."""
+    count = 1 + max([len(study.visits) - 1, *to.values()])
+    visits = [study.visits[k] if k < len(study.visits) else Visit(None, name=f"visit {k + 1}") for k in range(count)]
+    moved = list(visits)
+    for old, new in to.items():
+        moved[new] = visits[old]
+    return Study(study.name, tuple(moved), study.warnings)
 
 
 def _is_closed(visit: Visit) -> bool:

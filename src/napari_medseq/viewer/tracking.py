@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
 
     from napari_medseq.progression import Progression, TrackSettings
+    from napari_medseq.progression.earlier import Earlier
 
 
 def track_layers(
@@ -78,29 +80,60 @@ def show_followed(
         Messages for the user: how many corrections are kept, and which could not be made again.
     """
     before = results_of(viewer).get(source.name)
+    source, places = _arranged_now(progression, source, labels)
     same_masks = before is not None and {real(layer) for layer in labels} == set(before.layers)
+    earlier = None if before is None else _in_order_of(before, places)
     # excluded lesions are not in the layers, so that painting there since then is intended
     notes: list[str] = []
     masks = [progression.mask_at(visit) for visit in range(len(progression.dates))] if same_masks else []
-    if before is not None:
-        progression.keep_identities(before.progression, masks)
-    if before is not None and same_masks:
-        notes = corrected_again(progression, before, exclusions=False)
-        progression.keep_identities(before.progression, masks)  # what was split or merged again may have another number
-    progression.provenance.setdefault("inputs", _inputs(progression, source, labels))
+    if earlier is not None:
+        progression.keep_identities(earlier, masks)
+    if earlier is not None and same_masks:
+        notes = corrected_again(progression, earlier, exclusions=False)
+        progression.keep_identities(earlier, masks)  # what was split or merged again may have another number
+    _record_inputs(progression, _inputs(progression, source, places))
     card = before.card if same_masks and before else ""
     editing = editing_of(viewer)
     with editing.step(f"following the lesions of {source.name}"):
-        show_progression(viewer, progression, source, card=card, taken=snapshot)
+        show_progression(viewer, progression, source, card=card, taken=snapshot, places=places)
         editing.followed([layer for layer in labels if not _studies.is_tracked(layer)], undoable=before is not None)
     return notes
 
 
-def _inputs(progression: Progression, source: Study, labels: Sequence[Labels]) -> list[dict[str, object]]:
+def _arranged_now(progression: Progression, source: Study, labels: Sequence[Labels]) -> tuple[Study, list[int]]:
+    """The study as its visits are arranged now, and the ordinal there of each visit that was followed.
+
+    `labels` are the masks in the order of visits when the job began; the visits may have been put in another order since.
+    """
+    then = _studies.ordinals(source, progression)
+    now = [_studies.facts_of(layer).get("ordinal", -1) for layer in labels]
+    if len(now) != len(then) or min(now) < 0 or len(set(now)) < len(now):
+        return source, then
+    if now == sorted(now):
+        return source, (now if now[-1] < len(source.visits) else then)
+    return _studies.rearranged(source, dict(zip(sorted(now), now, strict=True))), now
+
+
+def _in_order_of(before: Followed, places: Sequence[int]) -> Earlier:
+    """An earlier result with its visits in the order of a new one, whose visits have these ordinals."""
+    if sorted(before.places) != sorted(places):
+        return before.earlier
+    return before.progression.earlier.in_order([before.places.index(place) for place in places])
+
+
+def _record_inputs(progression: Progression, inputs: list[dict[str, object]]) -> None:
+    """Keep in the record what an earlier result was made from, with the present names and dates of its visits."""
+    known = progression.provenance.get("inputs")
+    if not isinstance(known, Sequence) or len(known) != len(inputs) or not all(isinstance(k, Mapping) for k in known):
+        progression.provenance.setdefault("inputs", inputs)
+        return
+    progression.provenance["inputs"] = [
+        {**old, "name": new["name"], "date": new["date"]} for old, new in zip(known, inputs, strict=True)
+    ]
+
+
+def _inputs(progression: Progression, source: Study, places: Sequence[int]) -> list[dict[str, object]]:
     """Visits and images as ``run.json`` names them, by which a saved result finds its visits and images again."""
-    places = sorted(_studies.facts_of(layer).get("ordinal", -1) for layer in labels)
-    if len(places) < len(progression.dates) or places[0] < 0 or places[-1] >= len(source.visits):
-        places = _studies.ordinals(source, progression)
     return [
         {
             "name": source.visits[ordinal].name,
@@ -111,15 +144,15 @@ def _inputs(progression: Progression, source: Study, labels: Sequence[Labels]) -
     ]
 
 
-def corrected_again(progression: Progression, before: Followed | None, *, exclusions: bool = True) -> list[str]:
+def corrected_again(progression: Progression, before: Earlier | None, *, exclusions: bool = True) -> list[str]:
     """Apply the corrections that people made to the previous result to a new one, and report in words which are
     kept."""
     if before is None:
         return []
-    count = len(before.progression.corrections)
+    count = len(before.made)
     own = BY_HAND in progression.provenance
     # its provenance is taken over, too
-    missed = progression.reapply_corrections(before.progression, exclusions=exclusions)
+    missed = progression.reapply_corrections(before, exclusions=exclusions)
     if not own:  # alignments are those that the images have now: one that was removed since was not used
         progression.provenance.pop(BY_HAND, None)
     kept_count = count - len(missed)
@@ -341,6 +374,10 @@ class Rerun:
     def __init__(self, viewer: ViewerModel, source: Study, *, overwrite: bool = False) -> None:
         self.source, self.overwrite = source, overwrite
         self.before = results_of(viewer).get(source.name)
+        self._then: WeakKeyDictionary[Layer, int] = WeakKeyDictionary()
+        for layer in viewer.layers:
+            if _studies.facts_of(layer).get("study") == source.name:
+                self._then[layer] = _ordinal(layer)
         layers = [layer for layer in viewer.layers if _studies.is_tracked(layer)]
         layers = [layer for layer in layers if _studies.facts_of(layer).get("study") == source.name]
         self.taken = masks_now(layers)
@@ -374,14 +411,29 @@ class Rerun:
 
     def show(self, viewer: ViewerModel, progression: Progression, card: str = "") -> list[str]:
         """Show the new result with the corrections of the previous one, and report in words which are kept."""
-        if self.before is not None:
-            progression.keep_identities(self.before.progression)
-        notes = corrected_again(progression, self.before)
+        then = _studies.ordinals(self.source, progression)
+        moved = self._moved(viewer)
+        places = [moved.get(place, place) for place in then]
+        source = _studies.rearranged(self.source, moved)
+        earlier = None if self.before is None else _in_order_of(self.before, places)
+        if earlier is not None:
+            progression.keep_identities(earlier)
+        notes = corrected_again(progression, earlier)
         if self._painted:  # a run from the record alone would not include the painting
             counts = {f"visit {ordinal + 1}": int(p.where.sum()) for ordinal, p in self._painted.items()}
             progression.provenance = {**progression.provenance, "painted_voxels": counts}
-        show_progression(viewer, progression, self.source, card=card, taken=self.taken, overwrite=self.overwrite)
+        show_progression(
+            viewer, progression, source, card=card, taken=self.taken, overwrite=self.overwrite, places=places
+        )
         return notes
+
+    def _moved(self, viewer: ViewerModel) -> dict[int, int]:
+        """Where the visits of the source are now if they were put elsewhere since the job began: their ordinals, old → new."""
+        moved: dict[int, int] = {}
+        for layer in viewer.layers:
+            if layer in self._then:
+                moved.setdefault(self._then[layer], _ordinal(layer))
+        return moved if len(set(moved.values())) == len(moved) else {}
 
 
 def _painting(layer: Labels, where: Mask) -> _Painting:
