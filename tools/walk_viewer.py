@@ -180,7 +180,7 @@ def first_study(person: Person, folder: Path) -> None:
     changed = paint(viewer, layer, (int(middle[0]), int(spot[0]), int(spot[1])), label=lesion)
     require(bool(changed.any()), "a stroke lands in the label layer")
     before = float(row["volume_ml"])
-    person.presses(widget, "Follow again after painting")
+    person.presses(widget, "Follow again")
     wait(lambda: not widget.work.busy, "the end of following")
     table = result.progression.lesions
     after = float(table[(table["lesion"] == lesion) & (table["visit"] == 1)]["volume_ml"].iloc[0])

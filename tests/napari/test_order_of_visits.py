@@ -275,6 +275,61 @@ def test_the_note_of_a_carried_mask_names_the_visit_where_it_is_now() -> None:
     assert facts_of(carried)["meta"]["carried"]["from"] == "visit 2 (2020-01-01)"
 
 
+@pytest.mark.parametrize("what", ["T1", "mask"])
+def test_a_layer_is_assigned_to_another_visit_with_its_painting_and_back(what: str) -> None:
+    viewer = viewer_of(date(2020, 1, 1), date(2020, 2, 1))
+    view.track_layers(viewer, register="none")
+    layer = named(viewer, "one", what)
+    if what == "mask":
+        layer.brush_size = 1
+        layer.paint((0, 2, 3, 4), 7)
+    before, steps = np.array(layer.data), len(view.editing_of(viewer).history.done)
+    assert view.assign_visit(viewer, layer, "P1", 1) == layer
+    assert layer.name.startswith("P1 two 2020-02-01 ")
+    assert (facts_of(layer)["ordinal"], facts_of(layer)["date"], layer.translate[0]) == (1, "2020-02-01", 1)
+    assert np.array_equal(layer.data, before)
+    assert "assigned to another visit" in view.why_outdated(viewer, view.result_of(viewer))
+    assert len(view.study_of(viewer).visits[1].images) == 1 + (what == "T1")
+    view.undo(viewer)
+    assert layer.name.startswith("P1 one 2020-01-01 ")
+    assert (facts_of(layer)["ordinal"], facts_of(layer)["date"], layer.translate[0]) == (0, "2020-01-01", 0)
+    assert view.why_outdated(viewer, view.result_of(viewer)) == ""
+    assert len(view.editing_of(viewer).history.done) == steps
+    with pytest.raises(MedseqError, match="shows what was followed at visit 1"):
+        view.assign_visit(viewer, view.result_of(viewer).layers[0], "P1", 1)
+
+
+def test_a_duplicate_of_a_layer_stays_where_it_is_and_moves_once_with_its_visit() -> None:
+    viewer = viewer_of(None, None)
+    image = named(viewer, "one", "T1")
+    twin = type(image)(image.data, name="copy", metadata=image.metadata, translate=image.translate, scale=image.scale)
+    twin.axis_labels = image.axis_labels
+    viewer.add_layer(twin)
+    view.reorder_visits(viewer, "P1", [1, 0])
+    assert [(facts_of(k)["ordinal"], k.translate[0]) for k in (image, twin)] == [(1, 1), (1, 1)]
+    view.assign_visit(viewer, image, "P1", 0)
+    assert [(facts_of(k)["ordinal"], k.translate[0]) for k in (image, twin)] == [(0, 0), (1, 1)]
+
+
+def test_steps_of_layers_that_are_gone_are_forgotten_and_no_others() -> None:
+    viewer = viewer_of(None, None)
+    one, two = (named(viewer, name, "mask") for name in ("one", "two"))
+    editing = view.editing_of(viewer)
+    for layer in (one, two, one):
+        layer.brush_size = 1
+        layer.paint((0, 2, 3, 4), 7 if layer.data[0, 2, 3, 4] == 0 else 8)
+    view.reorder_visits(viewer, "P1", [1, 0])
+    view.undo(viewer)
+    view.undo(viewer)
+    viewer.layers.remove(one)
+    assert [step.name for step in editing.history.done] == [f"painting in {two.name}"]
+    assert [step.name for step in editing.history.undone] == ["putting visits in another order"]
+    assert view.undo(viewer) == f"painting in {two.name}"
+    assert two.data[0, 2, 3, 4] == 0
+    view.close_patient(viewer, "P1")
+    assert editing.history.done == editing.history.undone == []
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_any_order_of_painting_moving_undoing_and_following_keeps_every_painted_voxel(data: st.DataObject) -> None:

@@ -72,7 +72,7 @@ def test_a_folder_of_patients_is_listed_and_what_is_ticked_of_each_is_loaded(
     assert verbs.patient_in_front(viewer) == progression.study.study == "sub-b"
     assert {facts_of(layer)["study"] for layer in progression.labels.layers} == {"sub-b"}
     assert viewer.dims.point[0] == 1.0  # the last visit that there is
-    series = [item for item in study._items() if item.data(0, Qt.UserRole)[0] == "layer"]
+    series = [item for item in study.tree.rows() if item.data(0, Qt.UserRole)[0] == "layer"]
     ticked = {item.parent().parent().text(0) for item in series if item.checkState(0) == Qt.Checked}
     assert ticked == {"sub-b"}
     assert facts_of(viewer.layers.selection.active)["ordinal"] == 1

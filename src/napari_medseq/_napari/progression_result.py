@@ -22,6 +22,7 @@ from napari_medseq._napari.parts import set_enabled
 from napari_medseq._napari.response_box import ResponseBox
 from napari_medseq._napari.saving import save_result_in_job
 from napari_medseq._napari.work import WorkBar
+from napari_medseq.viewer.followed import rearranged_since
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of
 
@@ -63,9 +64,9 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.corrections.corrected.connect(self._corrected)
         self.painted = wrapped()
         self.painted.hide()
-        self.again_button = QPushButton("Follow again after painting")
+        self.again_button = QPushButton("Follow again")
         self.again_button.setToolTip(
-            "Follow and measure the lesions again in the masks as they are painted now; nothing is segmented"
+            "Follow and measure the lesions again in the masks, and in the order of visits, as they are now; nothing is segmented"
         )
         self.again_button.clicked.connect(lambda: self.again.emit())
         buttons = QHBoxLayout()
@@ -136,7 +137,11 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         """Update table, plot and texts after the result was changed in any way."""
         followed = self.followed
         self._say_what_is_painted()
-        state = None if followed is None else (followed, followed.progression, list(followed.progression.corrections))
+        state = (
+            None
+            if followed is None
+            else (followed, followed.progression, list(followed.progression.corrections), list(followed.places))
+        )
         if state == self._drawn:
             return
         is_new, self._drawn = not self._drawn, state
@@ -160,12 +165,12 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
     def _say_what_is_painted(self) -> None:
         count = sum(verbs.editing_of(self.viewer).pending(self.layers).values()) if self.layers else 0
+        arranged = "" if self.followed is None else rearranged_since(self.viewer, self.followed)
+        painted = f"{count:,} painted voxels are not followed yet and in no number below." if count else ""
         self.painted.setText(
-            f"{count:,} painted voxels are not followed yet and in no number below: press {self.again_button.text()}."
-            if count
-            else ""
+            " ".join(part for part in (arranged, painted, f"Press {self.again_button.text()}.") if part)
         )
-        self.painted.setVisible(bool(count))
+        self.painted.setVisible(bool(arranged or painted))
 
     def _corrected(self, visit: int, lesion: int) -> None:
         """Show the recomputed result at the place where the user is."""

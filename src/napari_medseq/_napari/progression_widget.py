@@ -295,6 +295,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         guarded("Following lesions", lambda: self._follow(layers, on_followed))
 
     def _follow(self, chosen: Sequence[Labels], on_followed: Callable[[], None] | None = None) -> None:
+        chosen = verbs.by_visit(chosen)
         source, arguments = verbs.tracking_job(self.viewer, chosen)
         snapshot = verbs.masks_now(chosen)
         register, settings = self.register.currentText(), self.settings.settings

@@ -3,27 +3,26 @@ sessions are saved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHBoxLayout,
-    QHeaderView,
     QMessageBox,
     QPushButton,
-    QTreeWidget,
     QTreeWidgetItem,
     QWidget,
 )
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import TICKS, follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.choosers import follow_layers, narrow, scrolled, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.opening import (
@@ -34,11 +33,12 @@ from napari_medseq._napari.opening import (
 )
 from napari_medseq._napari.parts import set_enabled
 from napari_medseq._napari.saving import save_masks_in_job
+from napari_medseq._napari.study_tree import DATE, ROLE, StudyTree, add_row, add_visit_row, shape, short_name, what
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.sequence import ImageSequence, Study, Visit
+from napari_medseq.sequence import Study, Visit
 from napari_medseq.viewer.layers import LayerData, layer_kind
 from napari_medseq.viewer.opening import load_ticked
 from napari_medseq.viewer.study import facts_of, patient_and_visit, series_name, studies_in
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _HINT = "Open a study folder: its visits and series are listed first, and only what you tick is loaded."
-_OPEN = "Click a patient to bring it in front, a visit to go there; tick a series to show it; double-click a date to correct it."
-_DATE = 1
-#: number of characters of a visit's name that are shown
-_NAME = 20
-_WIDEST = 220  # pixels of a column; longer names are in its tooltips
-_ROLE = Qt.UserRole
+_OPEN = (
+    "Click a patient to bring it in front, a visit to go there; tick a series to show it; double-click a date to correct it; drag a "
+    "visit to another place, or a series to another visit."
+)
+_UP = "Show the chosen visit, which has no date, one place earlier (Alt+Up in the tree, or drag it)"
+_DOWN = "Show the chosen visit, which has no date, one place later (Alt+Down in the tree, or drag it)"
 
 
 class StudyWidget(QWidget):  # type: ignore[misc]
@@ -75,7 +75,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         follow_layers(napari_viewer, self._update)
         connect_until_destroyed(napari_viewer.dims.events.point, self._mark)
         connect_until_destroyed(napari_viewer.events.title, self._mark)  # which names the patient in front
-        connect_until_destroyed(verbs.editing_of(napari_viewer).events.changed, self._mark)
+        connect_until_destroyed(verbs.editing_of(napari_viewer).events.changed, self._edited)
 
     def _build(self) -> None:
         self.open_button = self._button(
@@ -85,17 +85,10 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.recent = narrow(QComboBox())
         self.recent.setToolTip("Open a session: images, masks, results, corrections and view as they were saved")
         self.recent.activated.connect(self._recent_chosen)
-        self.tree = QTreeWidget()
-        self.tree.setHeaderLabels(["series", "date", "what"])
-        self.tree.setMinimumHeight(160)
-        self.tree.setStyleSheet(TICKS)
-        self.tree.header().setStretchLastSection(False)
-        self.tree.header().setMaximumSectionSize(_WIDEST)
-        for column, how in enumerate((QHeaderView.ResizeToContents, QHeaderView.ResizeToContents, QHeaderView.Stretch)):
-            self.tree.header().setSectionResizeMode(column, how)
-        self.tree.setToolTip(
-            "A patient: click to bring in front. A visit: click to go there, double-click its date to correct it"
-        )
+        self.tree = StudyTree()
+        self.tree.visit_moved.connect(self.move_visit)
+        self.tree.layer_assigned.connect(self.assign)
+        self.tree.currentItemChanged.connect(self._mark)
         self.tree.itemClicked.connect(self._clicked)
         self.tree.itemChanged.connect(self._changed)
         self.save_button = self._button(
@@ -104,6 +97,8 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.masks_button = self._button(
             "Save masks …", "The masks of the patient in front, a folder per visit", self._ask_masks
         )
+        self.up_button = self._button("Visit up", _UP, lambda: self._move_chosen(-1))
+        self.down_button = self._button("Visit down", _DOWN, lambda: self._move_chosen(1))
         self.visit_button = self._button(
             "Add a visit …", "Open a folder as the next visit of the patient in front", self._ask_visit
         )
@@ -123,6 +118,10 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.work)
         layout.addWidget(self.note)
         layout.addWidget(self.tree, 1)
+        order = QHBoxLayout()
+        for widget in (self.up_button, self.down_button):
+            order.addWidget(widget, 1)
+        layout.addLayout(order)
         last = QHBoxLayout()
         for widget in (self.save_button, self.masks_button):
             last.addWidget(widget, 1)
@@ -186,9 +185,9 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         """The ticked series of a listed patient."""
         study = self.listed[number]
         ticked = {
-            item.data(0, _ROLE)[2:]
-            for item in self._items()
-            if item.data(0, _ROLE)[:2] == ("listed", number) and item.checkState(0) == Qt.Checked
+            item.data(0, ROLE)[2:]
+            for item in self.tree.rows()
+            if item.data(0, ROLE)[:2] == ("listed", number) and item.checkState(0) == Qt.Checked
         }
         visits = []
         for k, visit in enumerate(study.visits):
@@ -198,26 +197,19 @@ class StudyWidget(QWidget):  # type: ignore[misc]
                 visits.append(Visit(visit.date, images, labels, visit.name))
         return Study(study.name, tuple(visits), study.warnings)
 
-    def _items(self) -> Iterator[QTreeWidgetItem]:
-        def below(item: QTreeWidgetItem) -> Iterator[QTreeWidgetItem]:
-            for k in range(item.childCount()):
-                child = item.child(k)
-                if child.data(0, _ROLE) is not None:
-                    yield child
-                yield from below(child)
-
-        return below(self.tree.invisibleRootItem())
-
     # -- the tree ------------------------------------------------------------------------------------------------------
     def _update(self, _event: object = None) -> None:
         """List what can be loaded and what is open."""
         self._filling = True
+        chosen, self._listing = self.tree.role(), self._arrangement()
         self.tree.clear()
         for number, study in enumerate(self.listed):
             self._list(number, study)
         for name in studies_in(self.viewer.layers):
             self._show(name, [layer for layer in self.viewer.layers if facts_of(layer).get("study") == name])
+        self._show_free()
         self.tree.expandAll()
+        self.tree.choose(chosen)
         self.tree.setIndentation(12)
         self._filling = False
         if not self.listed:
@@ -226,41 +218,67 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self._mark()
 
     def _list(self, number: int, study: Study) -> None:
-        top = _row(self.tree, study.name, "to load", "; ".join((*study.warnings, *study.dropped)))
+        top = add_row(self.tree, study.name, "to load", "; ".join((*study.warnings, *study.dropped)))
         top.setFlags(top.flags() | Qt.ItemIsAutoTristate)  # its tick is that of all below it
         for k, visit in enumerate(study.visits):
-            branch = _visit_row(top, k, len(study.visits), str(visit.date or ""), visit.name)
+            branch = add_visit_row(top, k, len(study.visits), str(visit.date or ""), visit.name)
             branch.setFlags(branch.flags() | Qt.ItemIsAutoTristate)
             for kind, part in (("image", visit.images), ("labels", visit.labels)):
                 for j, seq in enumerate(part):
-                    item = _row(
+                    item = add_row(
                         branch,
                         series_name({"study": study.name, "visit_name": visit.name, "name": seq.name}),
                         "",
-                        _what(seq),
+                        what(seq),
                     )
-                    item.setData(0, _ROLE, ("listed", number, k, kind, j))
+                    item.setData(0, ROLE, ("listed", number, k, kind, j))
                     # one patient, until more are asked for
                     item.setCheckState(0, Qt.Unchecked if number else Qt.Checked)
                     item.setToolTip(0, "\n".join(seq.warnings) or seq.name)
 
     def _show(self, name: str, layers: list[Layer]) -> None:
-        top = _row(self.tree, name, "", "")
-        top.setData(0, _ROLE, ("patient", name))
+        top = add_row(self.tree, name, "", "")
+        top.setData(0, ROLE, ("patient", name))
         ordinals = sorted({facts_of(layer)["ordinal"] for layer in layers})
+        count = 1 + ordinals[-1]
         for ordinal in ordinals:
             at_visit = [layer for layer in layers if facts_of(layer)["ordinal"] == ordinal]
             facts = facts_of(at_visit[0])
-            branch = _visit_row(top, ordinal, len(ordinals), facts.get("date") or "", str(facts["visit_name"]))
-            branch.setData(0, _ROLE, ("visit", name, ordinal))
+            branch = add_visit_row(top, ordinal, count, facts.get("date") or "", str(facts["visit_name"]))
+            branch.setData(0, ROLE, ("visit", name, ordinal))
             branch.setFlags(branch.flags() | Qt.ItemIsEditable)
             for layer in at_visit:
-                item = _row(
-                    branch, _short_name(layer, patient_and_visit(name, str(facts["visit_name"]))), "", _shape(layer)
+                item = add_row(
+                    branch, short_name(layer, patient_and_visit(name, str(facts["visit_name"]))), "", shape(layer)
                 )
-                item.setData(0, _ROLE, ("layer", layer.name))
+                item.setData(0, ROLE, ("layer", layer.name))
                 item.setCheckState(0, Qt.Checked if layer.visible else Qt.Unchecked)
                 item.setToolTip(0, "\n".join(facts_of(layer).get("warnings", ())) or layer.name)
+
+    def _arrangement(self) -> list[tuple[str, object, object, object]]:
+        """The layers with their visits, as the tree lists them."""
+        facts = [(layer.name, facts_of(layer)) for layer in self.viewer.layers]
+        return [(name, f.get("study"), f.get("ordinal"), f.get("date")) for name, f in facts]
+
+    def _edited(self, _event: object = None) -> None:
+        """After a step, its undo or redo, list the visits again if they were arranged anew."""
+        if self._listing != self._arrangement():
+            self._update()
+        else:
+            self._mark()
+
+    def _show_free(self) -> None:
+        """List the images and masks that belong to no patient below the patients to whose visits they can be dragged."""
+        free = [layer for layer in self.viewer.layers if facts_of(layer).get("study") is None]
+        free = [layer for layer in free if layer_kind(layer) in ("image", "labels")]
+        if not free or not studies_in(self.viewer.layers):
+            return
+        top = add_row(self.tree, "of no patient", "", "")
+        top.setToolTip(0, "Drag an image or mask to the visit to which it belongs")
+        for layer in free:
+            item = add_row(top, layer.name, "", shape(layer))
+            item.setData(0, ROLE, ("layer", layer.name))
+            item.setCheckState(0, Qt.Checked if layer.visible else Qt.Unchecked)
 
     def _mark(self, _event: object = None) -> None:
         """Show which patient is in front, and what can be done now."""
@@ -280,14 +298,29 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             if button is self.save_button:  # a session keeps what belongs to no patient, too
                 lacking = "" if anything else "Open an image first"
             set_enabled(button, "A job of this widget runs" if busy else lacking, self._tips[button])
+        self._mark_order()
         unsaved = len(verbs.editing_of(self.viewer).unsaved)
         self.save_button.setText("Save session … ●" if unsaved else "Save session …")
+
+    def _mark_order(self) -> None:
+        """Enable what moves the chosen visit, and explain what cannot be done."""
+        visit = self.tree.visit
+        visits = [] if visit is None else self.tree.visits(visit[0])
+        for button, tip, end in ((self.up_button, _UP, visits[:1]), (self.down_button, _DOWN, visits[-1:])):
+            why = (
+                "Click a visit in the tree first"
+                if visit is None
+                else "It is at that end already"
+                if [visit[1]] == end
+                else ""
+            )
+            set_enabled(button, why, tip)
 
     def _tick_visible(self) -> None:
         """The ticks of open series are what is visible, whoever changed it."""
         filling, self._filling = self._filling, True
-        for item in self._items():
-            role = item.data(0, _ROLE)
+        for item in self.tree.rows():
+            role = item.data(0, ROLE)
             if role[0] == "layer" and role[1] in self.viewer.layers:
                 ticked = Qt.Checked if self.viewer.layers[role[1]].visible else Qt.Unchecked
                 if item.checkState(0) != ticked:
@@ -295,7 +328,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self._filling = filling
 
     def _clicked(self, item: QTreeWidgetItem, _column: int) -> None:
-        role = item.data(0, _ROLE)
+        role = item.data(0, ROLE)
         if role is None:
             return
         if role[0] == "patient":
@@ -310,10 +343,10 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self._mark()
 
     def _changed(self, item: QTreeWidgetItem, column: int) -> None:
-        role = item.data(0, _ROLE)
-        if self._filling or role is None or role[0] != "visit" or column != _DATE:
+        role = item.data(0, ROLE)
+        if self._filling or role is None or role[0] != "visit" or column != DATE:
             return
-        guarded("Setting the date", lambda: self._set_date(role[1], role[2], item.text(_DATE).strip()))
+        guarded("Setting the date", lambda: self._set_date(role[1], role[2], item.text(DATE).strip()))
         QTimer.singleShot(0, self._update)
 
     def _set_date(self, study: str, ordinal: int, text: str) -> None:
@@ -323,7 +356,43 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             raise MedseqError(
                 f"{text!r} is not a date; write it as 2020-01-31, or nothing where it is unknown."
             ) from None
-        verbs.set_visit_date(self.viewer, study, ordinal, day)
+        now = verbs.set_visit_date(self.viewer, study, ordinal, day)
+        self._arranged(("visit", study, now), study)
+
+    def _move_chosen(self, by: int) -> None:
+        if self.tree.visit is not None:
+            self.move_visit(*self.tree.visit, by)
+
+    def move_visit(self, study: str, ordinal: int, by: int) -> None:
+        """Show a visit `by` places later."""
+
+        def move() -> None:
+            now = verbs.move_visit(self.viewer, study, ordinal, by)
+            self._arranged(("visit", study, now), study)
+
+        guarded("Moving the visit", move)
+
+    def assign(self, name: str, study: str, ordinal: int) -> None:
+        """Let a layer belong to a visit."""
+
+        def give() -> None:
+            layer = verbs.assign_visit(self.viewer, self.viewer.layers[name], study, ordinal)
+            self._arranged(("layer", layer.name), study)
+
+        guarded("Assigning to a visit", give)
+
+    def _arranged(self, role: tuple[object, ...], study: str) -> None:
+        """List the visits as they are now with this row chosen, and say if the result of the patient is outdated."""
+
+        def listed() -> None:
+            self._update()
+            self.tree.choose(role)
+
+        QTimer.singleShot(0, self, listed)  # the tree may be in the middle of a drop
+        followed = verbs.results_of(self.viewer).get(study)
+        why = "" if followed is None else verbs.why_outdated(self.viewer, followed)
+        if why:
+            show_warning(f"{why} The table and plot of {study} are as before; press Follow again in Progression.")
 
     # -- saving --------------------------------------------------------------------------------------------------------
     def _list_recent(self) -> None:
@@ -388,36 +457,3 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             show_one_by_one(self.viewer, data, self.work)
 
         start_reading(f"Opening {Path(folder).name}", job, done, self.work)
-
-
-def _row(parent: QTreeWidget | QTreeWidgetItem, *texts: str) -> QTreeWidgetItem:
-    row = QTreeWidgetItem(parent, list(texts))
-    for column, text in enumerate(texts):
-        row.setToolTip(column, text)  # the text is shortened if the dock is narrow
-    return row
-
-
-def _visit_row(top: QTreeWidgetItem, ordinal: int, count: int, day: str, name: str) -> QTreeWidgetItem:
-    """The row of a visit; its name stands where there is room for it."""
-    title = f"visit {ordinal + 1} of {count}"
-    row = _row(top, title, day, name if len(name) <= _NAME else f"{name[: _NAME - 1]}…")
-    for column in (0, 2):
-        row.setToolTip(column, f"{title}: {name}")
-    return row
-
-
-def _what(seq: ImageSequence) -> str:
-    """Kind, modality and size of a series, in short form."""
-    kind = "mask" if seq.kind == "labels" else seq.modality or "image"
-    return f"{kind}, {'×'.join(str(n) for n in reversed(list(seq.sizes.values())))}"
-
-
-def _short_name(layer: Layer, title: str) -> str:
-    """A layer's name as in the list of layers, without patient and visit, which are above it in the tree."""
-    return str(layer.name).removeprefix(title).strip() or str(layer.name)
-
-
-def _shape(layer: Layer) -> str:
-    facts = facts_of(layer)
-    kind = "mask" if layer_kind(layer) == "labels" else facts.get("modality") or "image"
-    return f"{kind}, {'×'.join(str(n) for n in facts.get('grid', ()))}"

@@ -192,6 +192,7 @@ from .stepping import next_lesion as next_lesion
 from .stepping import next_visit as next_visit
 from .study import by_patient as by_patient
 from .tracking import Rerun as Rerun
+from .tracking import by_visit as by_visit
 from .tracking import follow_again as follow_again
 from .tracking import label_layers as label_layers
 from .tracking import masks_now as masks_now

@@ -49,6 +49,7 @@ def set_hand_alignment(viewer: ViewerModel, study: str, ordinal: int, hand: Hand
         lambda: put_alignment(viewer, study, ordinal, before),
         lambda: put_alignment(viewer, study, ordinal, hand),
         f"aligning visit {ordinal + 1}",
+        of=study,
     )
     # closing the window asks about it then
     editing.unsaved.update(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import numpy as np
 
 from napari_medseq import io
 from napari_medseq.errors import MedseqError, ReadError
 from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.editing import Editing, editing_of, real
+from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.results import add_layers
 
@@ -37,14 +41,29 @@ def close_patient(viewer: ViewerModel, study: str) -> None:
 
 
 def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) -> Layer:
-    """Assign an image or mask to a patient's visit; a layer on the slider of visits replaces it.
+    """Assign an image or mask to a patient's visit.
+
+    A layer of the same patient moves to the visit, as one step of undo; of any other one, a layer on the slider of visits takes the
+    place. A result that was followed before is outdated then.
+
+    Returns
+    -------
+    Layer
+        The layer at that visit.
 
     Raises
     ------
     MedseqError
-        If it has frames, or no layer belongs to that study.
+        If it has frames, no layer belongs to that study, or it shows the followed lesions of another visit.
     """
     study_layers = layers_of(viewer, study)
+    if _layers.layer_kind(layer) not in ("image", "labels"):
+        raise MedseqError(f"{layer.name} is neither an image nor a mask; only these belong to visits.")
+    own = _studies.facts_of(layer)
+    if own.get("role") == _studies.TRACKED:
+        raise MedseqError(
+            f"{layer.name} shows what was followed at visit {own['ordinal'] + 1}. Assign the image or the mask itself, then follow again."
+        )
     seq = _layers.from_layer(layer)
     if "t" in seq.axes:
         raise MedseqError(f"{layer.name} has frames; a visit shows one volume. Choose one frame of it first.")
@@ -62,6 +81,9 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
         facts |= {k: v for k, v in _studies.facts_of(pattern).items() if k in _studies.ABOUT}
     elif seq.acquired is not None:
         facts["date"] = seq.acquired.date().isoformat()
+    if own.get("study") == study and own.get("visit") is not None:
+        _move(viewer, real(layer), study, facts)
+        return real(layer)
     name = " ".join(
         [_studies.patient_and_visit(study, str(facts["visit_name"])), _studies.series_name({**facts, "name": seq.name})]
     )
@@ -71,9 +93,71 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
     new = add_layers(viewer, [_layers.to_layer_data(seq, visit=ordinal, facts=facts, name=name, **look)])[0]
     if seq.kind == "labels":
         _keep_painting(editing_of(viewer), layer, seq, new)
+    if own.get("study") in results_of(viewer) and "role" not in own:
+        results_of(viewer)[own["study"]].regrouped = True
     viewer.layers.remove(layer)
     describe(viewer)
     return new
+
+
+def _move(viewer: ViewerModel, layer: Layer, study: str, facts: Mapping[str, Any]) -> None:
+    """Move a layer to another visit of its patient, with everything in it, as one step of undo."""
+    now = _studies.facts_of(layer)
+    if now["ordinal"] == facts["ordinal"]:
+        return
+    # napari's duplicate of a layer has the same facts as the layer, and stays where it is
+    now = layer.metadata[_layers.KEY] = {**now, "meta": dict(now["meta"])}
+    kept = (*_studies.ABOUT, "visit")
+    before = {key: now[key] for key in kept if key in now}
+    after = {**before, **facts, "visit": facts["ordinal"]}
+    by_hand, followed = now["meta"].get(BY_HAND), results_of(viewer).get(study)
+    regrouped = followed is not None and followed.regrouped
+    weak, editing = ref(layer), editing_of(viewer)
+
+    def put(new: Mapping[str, Any], alignment: object, outdated: bool) -> None:
+        moved = weak()
+        if moved is None:
+            return
+        about = _studies.facts_of(moved)
+        old = dict(about)
+        about.update(new)
+        about["meta"].pop(BY_HAND, None)  # how the other visit lies is kept with its own images
+        if alignment is not None:
+            about["meta"][BY_HAND] = alignment
+        move_on_slider(moved, int(new["ordinal"]) - int(old["ordinal"]))
+        rename(moved, old)
+        if followed is not None:
+            followed.regrouped = outdated
+        if _layers.layer_kind(moved) == "labels":
+            editing.unsaved.add(moved)
+        describe(editing.viewer)
+
+    put(after, None, followed is not None and "role" not in now)
+    editing.act(
+        lambda: put(before, by_hand, regrouped),
+        lambda: put(after, None, followed is not None and "role" not in now),
+        f"assigning {layer.name} to visit {facts['ordinal'] + 1}",
+        of=study,
+    )
+
+
+def move_on_slider(layer: Layer, by: int) -> None:
+    """Move a layer along the slider of visits, if it lies on it."""
+    if by and [str(a) for a in layer.axis_labels][:1] == ["visit"]:
+        translate = np.array(layer.translate)
+        translate[0] += by
+        layer.translate = translate
+
+
+def rename(layer: Layer, before: Mapping[str, Any]) -> None:
+    """Let the name of a layer begin with its visit and date as its facts have them now; `before` are the earlier
+    facts."""
+    old, new = (
+        _studies.title(str(facts["study"]), str(facts.get("visit_name")), _layers.visit_date(facts))
+        for facts in (before, _studies.facts_of(layer))
+    )
+    if old != new and layer.name.startswith(old):
+        layer.name = new + layer.name.removeprefix(old)
 
 
 def _keep_painting(editing: Editing, layer: Labels, seq: ImageSequence, new: Labels) -> None:

@@ -16,9 +16,10 @@ import numpy as np
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarded_stroke, still_open
-from napari_medseq.viewer.history import Action, History, Step
+from napari_medseq.viewer.history import Action, Change, History, Step
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels, read_at, write_at
+from napari_medseq.viewer.study import facts_of, studies_in
 from napari_medseq.viewer.unsaved import Unsaved
 
 if TYPE_CHECKING:
@@ -165,9 +166,24 @@ class Editing:
 
     def _removed(self, event: Event) -> None:
         layer = event.value
-        if layer_kind(layer) == "labels" and layer in self.unsaved:
+        forgotten = self.history.forget(lambda change: self._is_gone(change, layer))
+        unsaved = layer_kind(layer) == "labels" and layer in self.unsaved
+        if unsaved:
             self.unsaved.discard(layer)
+        if unsaved or forgotten:
             self.events.changed()
+
+    def _is_gone(self, change: Change, layer: Layer) -> bool:
+        """Whether a change is one of a layer that was removed, or of a patient of whom nothing is open any more."""
+        if isinstance(change, VoxelChange):
+            return change.layer() in (None, layer)
+        study = facts_of(layer).get("study")
+        return (
+            isinstance(change, Action)
+            and change.of is not None
+            and change.of == study
+            and (study not in studies_in(self.viewer.layers))
+        )
 
     def _slider_moved(self, _event: Event | None = None) -> None:
         viewer = self._viewer()
@@ -282,10 +298,15 @@ class Editing:
                 self.history.add(step)
         self.events.changed()
 
-    def act(self, undo: Callable[[], None], redo: Callable[[], None], name: str = "a change") -> None:
-        """Remember an action that changed no voxel, by how it is taken back and made again."""
+    def act(
+        self, undo: Callable[[], None], redo: Callable[[], None], name: str = "a change", *, of: str | None = None
+    ) -> None:
+        """Remember an action that changed no voxel, by how it is taken back and made again.
+
+        `of`: the patient of whom it is; once nothing of that one is open, it cannot be taken back any more.
+        """
         with self.step(name):
-            self._add(Action(undo, redo))
+            self._add(Action(undo, redo, of))
 
     # -- what verbs write ----------------------------------------------------------------------------------------------
     def write(self, layer: Labels, data: Values, *, flags: Flags | None = None, name: str | None = None) -> None:

@@ -213,7 +213,7 @@ def _remember(editing: Editing, results: dict[str, Followed], before: Followed |
 
     put(now)
     if before is not None:
-        editing.act(lambda: put(before), lambda: put(now))
+        editing.act(lambda: put(before), lambda: put(now), of=name)
 
 
 def _show(
@@ -360,7 +360,7 @@ def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None
     make()
     with editing.step(progression.corrections[-1]):
         # taken back after the voxels and made again before them, so that the colours always fit the numbers
-        editing.act(undo, redo)
+        editing.act(undo, redo, of=followed.source.name)
         _show(viewer, followed, previous, {})
     return progression
 

@@ -29,10 +29,14 @@ class Change(Protocol):
 
 @dataclass(frozen=True)
 class Action:
-    """A change other than of voxels: a correction of the graph, or another result."""
+    """A change other than of voxels: a correction of the graph, or another result.
+
+    `of` names the patient of whom it is, if it is one's.
+    """
 
     undo: Callable[[], None]
     redo: Callable[[], None]
+    of: str | None = None
     nbytes: int = 0
 
 
@@ -106,8 +110,32 @@ class History:
         self.done.append(step)
         return step
 
+    def forget(self, is_gone: Callable[[Change], bool]) -> bool:
+        """Drop the changes of what is gone, and with the last change of voxels in a step the whole step.
+
+        Returns
+        -------
+        bool
+            Whether anything was dropped.
+        """
+        dropped = False
+        for steps in (self.done, self.undone):
+            for step in list(steps):
+                kept = [change for change in step.changes if not is_gone(change)]
+                if len(kept) == len(step.changes):
+                    continue
+                dropped = True
+                only_actions = all(isinstance(change, Action) for change in kept)
+                if only_actions and not all(isinstance(change, Action) for change in step.changes):
+                    kept = []
+                step.changes = kept
+                if not kept:
+                    steps.remove(step)
+        return dropped
+
     def copy(self) -> History:
         """The steps as they are now, to go back to after others."""
         history = History()
-        history.done, history.undone = list(self.done), list(self.undone)
+        for steps, copied in ((self.done, history.done), (self.undone, history.undone)):
+            copied.extend(Step(step.name, list(step.changes)) for step in steps)
         return history

@@ -21,14 +21,14 @@ import numpy as np
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.registration.byhand import HandAlignment
-from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.active import shown_visit
 from napari_medseq.viewer.alignments import hand_alignment, put_alignment
-from napari_medseq.viewer.arranging import layers_of
+from napari_medseq.viewer.arranging import layers_of, move_on_slider, rename
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.identity import describe, patient_in_front
+from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.panes import close_panes
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _arrange(viewer: ViewerModel, study: str, new: _Arrangement, name: str) -> N
     old = _Arrangement(back, {back.get(k, k): days[back.get(k, k)] for k in new.dates}, {k: hands[k] for k in aligned})
     _put(viewer, study, new)
     # what was opened in the meantime goes with its visit, so that this goes by visits and not by layers
-    editing.act(lambda: _put(editing.viewer, study, old), lambda: _put(editing.viewer, study, new), name)
+    editing.act(lambda: _put(editing.viewer, study, old), lambda: _put(editing.viewer, study, new), name, of=study)
     if lost:
         text = (
             f"Another visit is the first one now, and how visits lie to it is not known: alignments made by hand at "
@@ -232,7 +232,7 @@ def _put(viewer: ViewerModel, study: str, new: _Arrangement) -> None:
     study_layers = [layer for layer in viewer.layers if _studies.facts_of(layer).get("study") == study]
     # napari's duplicate of a layer has the same facts as the layer, so that all are read before any is changed
     for layer, before in [(layer, dict(_studies.facts_of(layer))) for layer in study_layers]:
-        _put_layer(layer, before, study, new)
+        _put_layer(layer, before, new)
     notes = {id(note): note for layer in study_layers if (note := _note(layer)) is not None}
     for note in notes.values():
         _rename_origin(note, study_layers, new.to)
@@ -242,14 +242,14 @@ def _put(viewer: ViewerModel, study: str, new: _Arrangement) -> None:
     if followed is not None:
         followed.places = [new.to.get(place, place) for place in followed.places]
         followed.source = _studies.rearranged(followed.source, new.to)
-    editing.unsaved.update(layer for layer in study_layers if _layers.layer_kind(layer) == "labels")
+    editing.unsaved.update(layer for layer in study_layers if layer_kind(layer) == "labels")
     if shown is not None and front == study and new.to.get(shown, shown) != shown:
         viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(new.to[shown]))
     describe(viewer)
     editing.events.changed()
 
 
-def _put_layer(layer: Layer, before: Mapping[str, Any], study: str, new: _Arrangement) -> None:
+def _put_layer(layer: Layer, before: Mapping[str, Any], new: _Arrangement) -> None:
     """Move a layer, whose facts were `before`, to the new place of its visit."""
     facts, old = _studies.facts_of(layer), int(before["ordinal"])
     place = new.to.get(old, old)
@@ -260,18 +260,8 @@ def _put_layer(layer: Layer, before: Mapping[str, Any], study: str, new: _Arrang
         facts["date"] = new.dates[place]
     if before.get("visit") is not None:
         facts["visit"] = place
-    if [str(a) for a in layer.axis_labels][:1] == ["visit"]:
-        translate = np.array(layer.translate)
-        translate[0] += place - old
-        layer.translate = translate
-    title, now = _title(study, before), _title(study, facts)
-    if layer.name.startswith(title) and now != title:
-        layer.name = now + layer.name.removeprefix(title)
-
-
-def _title(study: str, facts: Mapping[str, Any]) -> str:
-    """The beginning of the names of a visit's layers."""
-    return _studies.title(study, str(facts.get("visit_name")), _layers.visit_date(facts))
+    move_on_slider(layer, place - old)
+    rename(layer, before)
 
 
 def _is_folder(facts: Mapping[str, Any]) -> bool:

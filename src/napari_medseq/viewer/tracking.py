@@ -59,7 +59,7 @@ def track_layers(
     MedseqError
         If there are no label layers, two for one visit, or masks of several patients.
     """
-    chosen = label_layers(viewer, study) if labels is None else sorted(labels, key=_ordinal)
+    chosen = label_layers(viewer, study) if labels is None else by_visit(labels)
     snapshot = masks_now(chosen)
     source, arguments = tracking_job(viewer, chosen)
     progression = track_job(
@@ -224,7 +224,12 @@ def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
         )
     if not chosen:
         raise MedseqError("There are no label layers to follow. Segment the visits first, or choose label layers.")
-    return sorted(chosen, key=_ordinal)
+    return by_visit(chosen)
+
+
+def by_visit(labels: Sequence[Labels]) -> list[Labels]:
+    """Label layers in the present order of their visits, as `tracking_job` and `show_followed` take them."""
+    return sorted(labels, key=_ordinal)
 
 
 def _ordinal(layer: Layer) -> int:
@@ -234,6 +239,12 @@ def _ordinal(layer: Layer) -> int:
 def tracking_job(viewer: ViewerModel, labels: Sequence[Labels]) -> tuple[Study, dict[str, Any]]:
     """What is to be tracked, copied from layers in the GUI thread: the study, and labels, dates and images for
     `ms.track`.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    labels : sequence of Labels
+        In the order of their visits, as `by_visit` gives them.
 
     Raises
     ------
