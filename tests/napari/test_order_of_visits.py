@@ -189,7 +189,7 @@ def test_visits_may_change_places_while_lesions_are_followed(how: str) -> None:
         chosen = view.result_of(viewer).layers
         source, arguments = view.tracking_job(viewer, chosen)
         snapshot = view.masks_now(chosen)
-        result = view.track_job(source, arguments, "none")
+        result = view.track_job(source, arguments, register="none")
     else:
         source = view.study_of(viewer)
         rerun = view.Rerun(viewer, source)
