@@ -10,11 +10,11 @@ import pytest
 from napari.components import ViewerModel
 from napari.qt import get_stylesheet
 from qtpy.QtGui import QFont
-from qtpy.QtWidgets import QLabel, QScrollArea
+from qtpy.QtWidgets import QComboBox, QLabel, QScrollArea, QStyle, QStyleOptionComboBox
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.analyse_widget import AnalyseWidget
-from napari_medseq._napari.choosers import CollapsibleSection, LayerBox
+from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, ShortBox
 from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.curves_widget import VOLUME, CurvesWidget
 from napari_medseq._napari.display_widget import DisplayWidget
@@ -64,6 +64,33 @@ def test_a_widget_is_no_wider_than_380_pixels(qtbot: Any, kind: Any) -> None:
     widget.setStyleSheet(get_stylesheet("dark"))  # as napari does once it is docked
     qtbot.wait(20)
     assert widget.minimumSizeHint().width() <= 380
+    widget.resize(380, 700)
+    qtbot.wait(20)
+    for box in widget.findChildren(QComboBox):  # a text that is cut without a sign is taken for the whole
+        for k in range(box.count()):
+            assert isinstance(box, ShortBox) or box.fontMetrics().horizontalAdvance(box.itemText(k)) <= field_of(box)
+
+
+def field_of(box: QComboBox) -> int:
+    """The width of the text of a list, in pixels."""
+    option = QStyleOptionComboBox()
+    box.initStyleOption(option)
+    return int(box.style().subControlRect(QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField, box).width())
+
+
+def test_a_text_that_does_not_fit_is_shortened_with_a_sign(qtbot: Any) -> None:
+    viewer: Any = ViewerModel()
+    widget = CurvesWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.what.resize(120, 24)
+    pictures = []
+    for text in ("volume of each label in each frame", "volume of each label in every slice"):
+        widget.what.setItemText(0, text)
+        widget.what.setCurrentIndex(0)
+        pictures.append(widget.what.grab().toImage())
+    assert pictures[0] == pictures[1]  # both end in the sign before they differ
+    widget.what.resize(400, 24)
+    assert widget.what.grab().toImage() != pictures[1]
 
 
 def test_sizes_of_series_are_in_view_in_a_narrow_list(qtbot: Any, ball_study: Path) -> None:

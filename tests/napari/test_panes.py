@@ -15,6 +15,7 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.layers import in_layer, own_array
+from napari_medseq.viewer.placement import camera_of
 from napari_medseq.viewer.positions import place_of, shown_at
 from tests.napari.helpers import masks
 from tests.narrowing import some
@@ -292,6 +293,38 @@ def test_closed_panes_are_linked_no_more(model: ViewerModel) -> None:
     assert viewers[0].dims.point[1] != 4.5
     layer.opacity = 0.25
     assert twin.layer.opacity != 0.25
+
+
+@pytest.mark.parametrize("kind", ["visits", "planes"])
+def test_one_canvas_is_zoomed_and_centred_as_before_at_the_slice_that_was_come_to(
+    model: ViewerModel, kind: str
+) -> None:
+    camera = camera_of(model)
+    camera.zoom, camera.center = 7.5, (0.0, -12.0, 9.0)
+    model.dims.set_point(1, -3.0)
+    panes = verbs.side_by_side(model) if kind == "visits" else verbs.orthogonal(model)
+    panes.fit()  # as the screen does
+    panes.panes[0].viewer.dims.set_point(list(panes.panes[0].viewer.dims.axis_labels).index("z"), 6.0)
+    assert camera.zoom != 7.5
+    verbs.close_panes(model)
+    assert camera.zoom == 7.5
+    assert camera.center[-2:] == pytest.approx((-12.0, 9.0))
+    assert model.dims.point[1] == pytest.approx(6.0)
+
+
+def test_one_canvas_shows_the_same_place_of_the_visit_that_was_come_to() -> None:
+    shifted = np.diag([2.0, 2, 3, 1])
+    shifted[:3, 3] = (30, 10, 0)
+    images = [image_sequence(affine) for affine in (np.diag([2.0, 2, 3, 1]), shifted)]
+    viewer = ViewerModel()
+    verbs.add_study(viewer, ms.Study("P", tuple(ms.Visit(None, (i,), (), f"v{k}") for k, i in enumerate(images))))
+    camera = camera_of(viewer)
+    camera.zoom, camera.center = 5.0, (0.0, -6.0, -8.0)
+    panes = verbs.side_by_side(viewer, placing="centres")
+    panes.activate(panes.panes[1])
+    verbs.close_panes(viewer)
+    assert camera.zoom == 5.0
+    assert camera.center[-2:] == pytest.approx((-16.0, -38.0))  # world is P and L, of an image moved in R and A
 
 
 def test_followed_lesions_have_their_colours_in_each_pane(model: ViewerModel) -> None:

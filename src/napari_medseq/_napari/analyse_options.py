@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QFormLayout, QHBoxLayout, QWidget
 
 from napari_medseq._napari.chains import CHAINS
-from napari_medseq._napari.choosers import LayerBox, narrow
+from napari_medseq._napari.choosers import LayerBox, ShortBox
 from napari_medseq._napari.notifications import guarded
 from napari_medseq.preprocessing import load
 
@@ -41,7 +41,7 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         self.explanation.setToolTip(
             "A map of the parts of the image that the answer rests on (grad-CAM); it takes as long as the model itself"
         )
-        self.chain = narrow(QComboBox())
+        self.chain = ShortBox()
         self.chain.addItem("(nothing)", ())
         for title, steps in CHAINS.items():
             self.chain.addItem(title, steps)
@@ -50,7 +50,7 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
             "Preprocessing steps that run before the model. Shipped models normalise images themselves and need none"
         )
         self.chain.activated.connect(self._chain_chosen)
-        self.where = narrow(QComboBox())
+        self.where = ShortBox()
         for title, part in PARTS.items():
             self.where.addItem(title, part)
         self.where.setToolTip(

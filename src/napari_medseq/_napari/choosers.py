@@ -77,14 +77,6 @@ def wrapped(text: str = "") -> QLabel:
     return label
 
 
-def narrow(box: QComboBox) -> QComboBox:
-    """Let a list be narrower than its longest entry, which is shortened and shown whole in its tooltip, so that docks
-    work at 380 px."""
-    box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(6)
-    return box
-
-
 #: events after which the width of the content may have changed
 _MEASURED_AT = (QEvent.LayoutRequest, QEvent.Polish, QEvent.StyleChange, QEvent.FontChange, QEvent.Show, QEvent.Resize)
 #: pixels that the theme keeps free around the scrolled content
@@ -126,7 +118,8 @@ class ShortBox(QComboBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        narrow(self)
+        self.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(6)  # so that docks work at 380 px
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Shorten the text that does not fit."""
@@ -276,12 +269,11 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
             item.setCheckState(Qt.Checked if item.data(Qt.UserRole) in layers else Qt.Unchecked)
 
 
-class StudyBox(QComboBox):  # type: ignore[misc]
+class StudyBox(ShortBox):
     """A list of the studies that are open."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
-        narrow(self)
         self.setToolTip("The patient whose lesions are followed")
         self.viewer = viewer
         connect_until_destroyed(viewer.events.title, self._follow_front)  # which names the patient in front

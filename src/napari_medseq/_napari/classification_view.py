@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.choosers import ShortBox, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.tables import Table
 from napari_medseq.viewer.layers import layer_axis
@@ -36,7 +36,7 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         self.viewer = viewer
         self._pairs: list[tuple[Layer, Classification]] = []
         self._cursor: Line2D | None = None
-        self.which = QComboBox()
+        self.which = ShortBox()
         self.which.setToolTip("The image whose answer is shown")
         self.exam = wrapped()
         self.table = Table()

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QListWidget, QListWidgetItem, QPushButton, QWidget
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QListWidget, QListWidgetItem, QPushButton, QWidget
 
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.carry_box import CarryBox
-from napari_medseq._napari.choosers import CollapsibleSection, follow_layers, narrow, scrolled, ticked_list, wrapped
+from napari_medseq._napari.choosers import CollapsibleSection, ShortBox, follow_layers, scrolled, ticked_list, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.overlay_box import OverlayBox
@@ -65,7 +65,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         self.side_button = self._button("Side by side", self.open_side_by_side)
         self.planes_button = self._button("Three planes", self.open_planes)
         self.one_button = self._button("One canvas", self.close_panes)
-        self.earlier, self.later = narrow(QComboBox()), narrow(QComboBox())
+        self.earlier, self.later = ShortBox(), ShortBox()
         self.earlier.setToolTip("The earlier visit of the two that are compared")
         self.later.setToolTip("The later visit of the two: results are shown there")
         for box in (self.earlier, self.later):

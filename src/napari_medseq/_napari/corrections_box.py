@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QSpinBox, QWidget
 
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.choosers import ShortBox, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.keys import press_by_keys, with_key
 from napari_medseq._napari.notifications import guarded, warned
@@ -35,7 +35,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         self.followed: verbs.Followed | None = None
         self._layers: list[Labels] = []
         self.selected = wrapped()
-        self.other = QComboBox()
+        self.other = ShortBox()
         self.other.setToolTip("The second lesion, for Link and Merge")
         self.pieces = QSpinBox()
         self.pieces.setRange(1, 20)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QFormLayout, QPushButton, QSpinBox, QWidget
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.choosers import LayerBox, ShortBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.tables import Table
@@ -77,7 +77,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.image.setToolTip("A series with frames: perfusion, contrast over time, cine")
         self.labels = LayerBox(self.viewer, ["labels"])
         self.labels.setToolTip("What is measured: one mask for all frames, or one per frame")
-        self.what = narrow(QComboBox())
+        self.what = ShortBox()
         self.what.addItems([INTENSITY, VOLUME])
         self.what.setToolTip(
             "The brightness of each label in each frame; or its size and the ejection fraction, of a cine with a mask per frame"

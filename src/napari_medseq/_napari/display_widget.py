@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QWidget
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, StudyBox, follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.choosers import LayerBox, ShortBox, StudyBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.window import accompany
@@ -38,7 +38,7 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         self._drawn: dict[str, Graph] = {}
         accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
-        self.window_box = narrow(QComboBox())
+        self.window_box = ShortBox()
         self.window_box.setToolTip(
             "Windows in HU for CT and in SUV for PET, and percentiles of the values without padding"
         )
@@ -47,7 +47,7 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         self.everywhere = QCheckBox("the same at all visits")
         self.everywhere.setChecked(True)
         self.everywhere.setToolTip("Show this series in the same window at every visit, so that visits can be compared")
-        self.smooth = narrow(QComboBox())
+        self.smooth = ShortBox()
         for text, how in _SMOOTH.items():
             self.smooth.addItem(text, how)
         self.smooth.setToolTip(
@@ -61,10 +61,10 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         self.study = StudyBox(napari_viewer)
         self.diameters = QCheckBox("diameters")
         self.numbers = QCheckBox("numbers")
-        self.meaning = narrow(QComboBox())
+        self.meaning = ShortBox()
         for text, meaning in _MEANINGS.items():
             self.meaning.addItem(text, meaning)
-        self.rule = narrow(QComboBox())
+        self.rule = ShortBox()
         self.rule.addItems(sorted(RULES))
         self.rule.setCurrentText("recist-1.1")
         self.rule.setToolTip("The response rule whose category gives the colour")

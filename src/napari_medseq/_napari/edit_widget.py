@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSpinBox, QWidget
 
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import edit_sections as sections
-from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, ShortBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.gone import WhenGone, connect_until_destroyed
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.window import accompany
@@ -62,7 +62,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
         self.label.setPrefix("label ")
         self.label.setToolTip("The label that is edited")
         self.label.valueChanged.connect(self._choose_label)
-        self.where = narrow(QComboBox())
+        self.where = ShortBox()
         self.where.addItems(["All slices", "This slice"])
         self.where.setToolTip("Whether a tool works on the whole mask or on the slice that is shown")
         self.image = LayerBox(napari_viewer, ["image"], optional="image under the mask")

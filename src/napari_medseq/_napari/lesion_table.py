@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
-from napari_medseq._napari.choosers import narrow, wrapped
+from napari_medseq._napari.choosers import ShortBox, wrapped
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.tables import Cell, Table
 from napari_medseq.colours import lesion_colour
@@ -53,7 +53,7 @@ class LesionTable(QWidget):  # type: ignore[misc]
         self._progression: Progression | None = None
         self._keys: list[tuple[int, int]] = []
         self._frame: pd.DataFrame | None = None
-        self.form = narrow(QComboBox())
+        self.form = ShortBox()
         self.form.addItems([_LIST, *MEASURES])
         self.form.setToolTip("One row per lesion and visit, or one row per lesion with a column per visit")
         self.form.currentIndexChanged.connect(lambda _index: self._form_chosen())

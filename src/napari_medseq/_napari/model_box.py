@@ -12,7 +12,6 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -22,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq._napari.choosers import ShortBox, narrow, wrapped
+from napari_medseq._napari.choosers import ShortBox, wrapped
 from napari_medseq._napari.model_menu import ModelMenu
 from napari_medseq._napari.notifications import guarded, tell
 from napari_medseq._napari.work import WorkBar
@@ -47,7 +46,7 @@ def announce_models() -> None:
             box.look_again()
 
 
-class _Models(QComboBox):  # type: ignore[misc]
+class _Models(ShortBox):
     """A list that signals when it is opened, so that models made meanwhile can be added."""
 
     opened = Signal()
@@ -90,7 +89,6 @@ class ModelBox(QWidget):  # type: ignore[misc]
     def _make_models(self) -> QHBoxLayout:
         """The list of models, and the menu that gets more."""
         self.box = _Models()
-        narrow(self.box)
         self.box.setToolTip("The models that come with the plugin, were installed, or were taught here")
         self.box.opened.connect(lambda: guarded("Listing models", self.look_again))
         self.box.addItem("loading models …")

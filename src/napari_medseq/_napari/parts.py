@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from napari_medseq._napari.choosers import narrow
+from napari_medseq._napari.choosers import ShortBox
 
 
 def choice(entries: Mapping[str, str], tip: str) -> QComboBox:
     """A list of texts, each with its value as data."""
-    box = narrow(QComboBox())
+    box = ShortBox()
     for text, value in entries.items():
         box.addItem(text, value)
     box.setToolTip(tip)

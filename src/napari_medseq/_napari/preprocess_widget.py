@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QPushButton, QWidget
 
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.also_box import AlsoBox
 from napari_medseq._napari.chains import chains_for
-from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, ShortBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.made_by import MadeBy
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.preview_box import PreviewBox, Wanted
@@ -45,7 +45,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         self.layer.setToolTip("The image or mask to which the steps are applied")
         self.layer.choose(napari_viewer.layers.selection.active)
         self.made_by = MadeBy(napari_viewer, self.replace_chain)
-        self.ready_made = narrow(QComboBox())
+        self.ready_made = ShortBox()
         self.ready_made.setToolTip("Replace the steps by those of a recipe, which you can then change")
         self.load_button = self._button("Load …", "Take the steps of a recipe file (.yaml, .json)", self._ask_load)
         self.save_button = self._button("Save …", "", self._ask_save)

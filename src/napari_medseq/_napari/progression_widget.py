@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -27,6 +26,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import (
     CollapsibleSection,
     LayerChecklist,
+    ShortBox,
     StudyBox,
     follow_layers,
     scrolled,
@@ -111,7 +111,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.series = QLineEdit()
         self.series.setPlaceholderText("the model's card decides")
         self.series.setToolTip("The name of the series to use at each visit, or a pattern such as *T1post*")
-        self.register = QComboBox()
+        self.register = ShortBox()
         self.register.addItems(["auto", "none", "translation", "rigid", "affine", "deformable"])
         self.register.setToolTip("auto registers only the visits that are not aligned yet")
         self.settings = ModelForm(TrackSettings)

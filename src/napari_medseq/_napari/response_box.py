@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_medseq._napari.choosers import narrow, wrapped
+from napari_medseq._napari.choosers import ShortBox, wrapped
 from napari_medseq.errors import MedseqError
 from napari_medseq.progression.response import RULES, assess
 from napari_medseq.progression.sentences import verdict_lines
@@ -26,7 +26,7 @@ class ResponseBox(QWidget):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._progression: Progression | None = None
-        self.rule = narrow(QComboBox())
+        self.rule = ShortBox()
         self.rule.addItems(["volumetric", *(r for r in RULES if r != "volumetric"), _NONE])
         self.rule.setToolTip(
             "Response criteria, shown here and applied in the report: a research measure, never a clinical verdict"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QMessageBox,
@@ -22,7 +21,7 @@ from qtpy.QtWidgets import (
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.choosers import ShortBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.opening import (
@@ -82,7 +81,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             "Open folder …", "List the visits and series of a folder; nothing is loaded yet", self._ask_folder
         )
         self.load_button = self._button("Load ticked", "Load the ticked series of the folder", self.load)
-        self.recent = narrow(QComboBox())
+        self.recent = ShortBox()
         self.recent.setToolTip("Open a session: images, masks, results, corrections and view as they were saved")
         self.recent.activated.connect(self._recent_chosen)
         self.tree = StudyTree()

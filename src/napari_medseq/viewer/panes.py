@@ -8,6 +8,7 @@ canvas is a `ViewerModel`, and the *Compare* widget shows them on the screen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary, ref
 
@@ -22,7 +23,8 @@ from napari_medseq.viewer.identity import annotate
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.linking import Linked, View
 from napari_medseq.viewer.pane import Pane, PanePlan, anchor_among, step_through_plane
-from napari_medseq.viewer.positions import Place, moved
+from napari_medseq.viewer.placement import camera_of
+from napari_medseq.viewer.positions import Place, moved, place_of, shown_at
 from napari_medseq.viewer.twins import Connections, Twin
 from napari_medseq.viewer.windows import link_windows
 
@@ -75,6 +77,7 @@ class Panes:
         self.linked = Linked([self._hub, *self._pane_views], by_centre=kind == "visits")
         self.linked.pointed.append(self._pointed)
         self._last_visit = shown_visit(viewer)
+        self._before = _CanvasBefore.of(viewer, self._hub)
         if windows != "free" and kind == "visits":
             link_windows([list(pane.twins) for pane in self.panes], equal=windows == "equal", links=self._links)
         self._connect(viewer)
@@ -109,9 +112,12 @@ class Panes:
             pane.viewer.mouse_drag_callbacks.append(lambda _viewer, event, pane=pane: self._pressed(pane, event))
 
     def close(self) -> None:
-        """Close the panes; what was painted in them stays."""
+        """Close the panes; what was painted in them stays, and the one canvas is zoomed and centred as it was before."""
         _PANES.pop(self._editing, None)
         self.linked.close()
+        viewer = self._viewer()
+        if viewer is not None:
+            self._before.restore(viewer, self._hub)
         self._brush.close()
         self._links.close()
         for pane in self.panes:
@@ -274,6 +280,51 @@ class Panes:
     def _annotate(self) -> None:
         for pane in self.panes:
             annotate(pane.viewer, title=pane.plan.title, visits=self._visits)
+
+
+@dataclass(frozen=True, eq=False)
+class _CanvasBefore:
+    """How the one canvas was zoomed and centred before panes took its place.
+
+    Attributes
+    ----------
+    place : Place or None
+        What lay at its centre, in common mm; None without a layer whose position is known.
+    order : tuple of int
+        The order of axes; if it is another one at the end, another plane is shown, and the centre stays.
+    """
+
+    ndisplay: int
+    order: tuple[int, ...]
+    centre: tuple[float, ...]
+    zoom: float
+    place: Place | None
+
+    @classmethod
+    def of(cls, viewer: ViewerModel, hub: View) -> _CanvasBefore:
+        """What a viewer shows now."""
+        dims, camera, anchor = viewer.dims, camera_of(viewer), hub.anchor()
+        place = None
+        if anchor is not None and dims.ndisplay == 2:
+            point = [float(v) for v in dims.point]
+            for axis, value in zip(dims.displayed, camera.center[-2:], strict=True):
+                point[axis] = float(value)
+            place = moved(hub.to_common(), place_of(anchor, point))
+        return cls(dims.ndisplay, tuple(dims.order), tuple(camera.center), float(camera.zoom), place)
+
+    def restore(self, viewer: ViewerModel, hub: View) -> None:
+        """Zoom and centre a viewer as it was; at the slice and visit that it shows by now."""
+        dims, camera, anchor = viewer.dims, camera_of(viewer), hub.anchor()
+        if dims.ndisplay != self.ndisplay or tuple(dims.order) != self.order:
+            return
+        camera.zoom = self.zoom
+        if self.place is None or anchor is None:
+            camera.center = self.centre
+            return
+        at = shown_at(anchor, moved(hub.to_common(), self.place, back=True))  # the visit may be another one by now
+        names = [str(dims.axis_labels[axis]) for axis in dims.displayed]
+        old = camera.center
+        camera.center = (*old[:-2], *(at.get(name, value) for name, value in zip(names, old[-2:], strict=True)))
 
 
 _PANES: WeakKeyDictionary[Editing, Panes] = WeakKeyDictionary()
