@@ -36,6 +36,18 @@ def test_patient_visit_date_series_and_sides_are_on_the_canvas(ball_study: Path)
     assert set(texts(viewer)) == {"medseq identity"}
 
 
+def test_a_file_that_belongs_to_no_patient_shows_its_name_and_slice(tmp_path: Path) -> None:
+    frames = ms.ImageSequence(
+        np.zeros((2, 5, 6, 7)), ("t", "z", "y", "x"), np.eye(4), times=np.arange(2.0), name="cine", modality="MR"
+    )
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ms.write(frames, tmp_path / "cine.nii.gz"))
+    viewer.dims.set_point(1, 3.0)
+    assert texts(viewer)["medseq identity"].splitlines() == ["cine", "slice 4 of 5", "frame 1 of 2"]
+    viewer.layers.clear()
+    assert "medseq identity" not in texts(viewer)
+
+
 @pytest.mark.parametrize("canvas", [0.0, 1.0])
 def test_texts_on_the_canvas_are_read_in_both_themes(ball_study: Path, canvas: float) -> None:
     viewer = ViewerModel()

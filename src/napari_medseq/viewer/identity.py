@@ -102,14 +102,14 @@ def _activate_front(viewer: ViewerModel, study: str | None) -> None:
 
 
 def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
-    """Patient, visit with its date, series and slice that are shown, one per line, counted from 1; empty if no study
-    is open.
+    """Patient, visit with its date, series and slice that are shown, one per line, counted from 1; of an image that
+    belongs to no study series and slice, and empty if there is none.
 
     `visits` is the number of the patient's visits, if the viewer does not show them all.
     """
     study = patient_in_front(viewer)
     if study is None:
-        return []
+        return _series_and_steps(viewer)
     candidates = _shown_of(viewer, study)
     lines = [study]
     if candidates:
@@ -118,31 +118,38 @@ def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
         has_visits = visits is not None or visit_of(candidates[-1]) is not None
         number = f"visit {facts['ordinal'] + 1} of {count}" if count > 1 and has_visits else ""
         lines.append(", ".join(part for part in (number, facts.get("date") or "no date") if part))
-        image = image_in_front(viewer)
-        if image is not None:
-            lines.append(series_name(facts_of(image)))
-            steps = (
-                (word, shown_step(viewer, image, axis)) for word, axis in (("slice", along_of(viewer)), ("frame", "t"))
-            )
-            lines += [f"{word} {place[0] + 1} of {place[1]}" for word, place in steps if place is not None]
+        lines += _series_and_steps(viewer)
     return lines
 
 
-def _shown_of(viewer: ViewerModel, study: str) -> list[Layer]:
-    """The layers of a patient that are visible at the visit that is shown."""
+def _series_and_steps(viewer: ViewerModel) -> list[str]:
+    """The series of the image in front, and which of its slices and frames is shown."""
+    image = image_in_front(viewer)
+    if image is None:
+        return []
+    steps = ((word, shown_step(viewer, image, axis)) for word, axis in (("slice", along_of(viewer)), ("frame", "t")))
+    numbers = [f"{word} {place[0] + 1} of {place[1]}" for word, place in steps if place is not None]
+    return [series_name(facts_of(image)), *numbers]
+
+
+def _shown_of(viewer: ViewerModel, study: str | None) -> list[Layer]:
+    """The layers of a patient (None: those of this package that belong to none) that are visible at the visit that is
+    shown."""
     visit = shown_visit(viewer)
     return [
         layer
         for layer in viewer.layers
-        if layer.visible and facts_of(layer).get("study") == study and visit_of(layer) in (None, visit)
+        if layer.visible
+        and (facts := facts_of(layer))
+        and facts.get("study") == study
+        and visit_of(layer) in (None, visit)
     ]
 
 
 def image_in_front(viewer: ViewerModel) -> Layer | None:
     """The image whose slices are counted on the canvas: the lowest visible one of the patient in front, at the visit
-    that is shown."""
-    study = patient_in_front(viewer)
-    shown = [] if study is None else _shown_of(viewer, study)
+    that is shown; where no patient is open, the lowest visible one that a file held."""
+    shown = _shown_of(viewer, patient_in_front(viewer))
     return next((layer for layer in shown if layer_kind(layer) == "image"), None)
 
 
@@ -189,8 +196,11 @@ def describe(viewer: ViewerModel) -> None:
 
 
 def annotate(viewer: ViewerModel, *, title: str = "", visits: int | None = None) -> None:
-    """Write the current identity and sides on a canvas; `title` is used if no study is open."""
-    write_text(viewer, _CORNER, "\n".join(identity(viewer, visits) or [title]), "top_left")
+    """Write the current identity and sides on a canvas; `title` stands above the slice if no study is open."""
+    lines = identity(viewer, visits)
+    if title and patient_in_front(viewer) is None:
+        lines = [title, *lines[1:]]
+    write_text(viewer, _CORNER, "\n".join(lines), "top_left")
     letters = orientation_letters(viewer)
     for edge, place in _EDGES.items():
         write_text(viewer, f"medseq {edge}", letters.get(edge, ""), place)
