@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from app_model.types import KeyBinding
+from qtpy.QtCore import Qt
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.models.library import SHIPPED
 from tests.napari.helpers import as_plugins_see_it, click
-from tests.napari.person import at, paint, stroke
+from tests.napari.person import at, key, paint, stroke
 from tests.narrowing import some
 
 pytestmark = pytest.mark.skipif(not (SHIPPED / "propagate").is_dir(), reason="the bundle propagate is not there yet")
@@ -104,6 +105,56 @@ def test_points_are_clicked_inside_and_beside_the_object(scene: tuple[Any, Teach
     assert dice(labels.data[7] > 0, TRUTH[7]) > 0.85
     assert np.flatnonzero(labels.data.any((1, 2))).tolist() == [7]
     verbs.undo(viewer)
+    assert not labels.data.any()
+
+
+def test_a_box_that_was_drawn_is_taken_back_by_the_key_whatever_layer_is_active(
+    scene: tuple[Any, TeachWidget], qtbot: Any
+) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    labels = some(widget.labels.layer)
+    shown_slice(viewer, 7)
+    click(qtbot, widget.hints.buttons["boxes"])
+    boxes = viewer.layers["boxes"]
+    stroke(viewer, [at(labels, 7, y, x) for y, x in ((14, 10), (33, 29), (33, 29))])
+    drawn = np.array(boxes.data[0])
+    assert np.ptp(drawn, axis=0)[-2:].min() > 10
+    click(qtbot, widget.hints.outline_button)
+    viewer.layers.selection.active = viewer.layers["scan"]
+    key(viewer, qtbot, Qt.Key_Z, Qt.ControlModifier)
+    assert not labels.data.any()
+    viewer.layers.selection.active = boxes
+    key(viewer, qtbot, Qt.Key_Z, Qt.ControlModifier)
+    assert not len(boxes.data)
+    key(viewer, qtbot, Qt.Key_Z, Qt.ControlModifier | Qt.ShiftModifier)
+    assert np.array_equal(boxes.data[0], drawn)
+    key(viewer, qtbot, Qt.Key_Z, Qt.ControlModifier | Qt.ShiftModifier)
+    assert labels.data[7].any()
+    assert widget.hints.outcome.text()
+    click(qtbot, widget.new_button)  # what was said concerns other labels
+    assert not widget.hints.outcome.text()
+
+
+def test_undo_in_the_middle_of_a_polygon_takes_back_its_last_vertex(scene: tuple[Any, TeachWidget], qtbot: Any) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    labels = some(widget.labels.layer)
+    shown_slice(viewer, 7)
+    stroke(viewer, [at(labels, 7, 24, 18), at(labels, 7, 24, 22)])
+    painted = np.array(labels.data)
+    assert painted.any()
+    labels.mode = "polygon"
+    for y, x in ((10, 10), (10, 30), (30, 30)):
+        stroke(viewer, [at(labels, 7, y, x)])  # a click
+    corners = len(labels._overlays["polygon"].points)
+    key(viewer, qtbot, Qt.Key_Z, Qt.ControlModifier)
+    assert len(labels._overlays["polygon"].points) == corners - 1
+    for _ in range(corners):
+        if labels._overlays["polygon"].points:
+            key(viewer, qtbot, Qt.Key_Z, Qt.ControlModifier)
+    assert np.array_equal(labels.data, painted)
+    key(viewer, qtbot, Qt.Key_Z, Qt.ControlModifier)
     assert not labels.data.any()
 
 

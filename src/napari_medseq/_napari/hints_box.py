@@ -11,7 +11,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import set_enabled
-from napari_medseq.viewer.hinted import BOXES, INSIDE, OUTSIDE
+from napari_medseq.viewer.hint_layers import BOXES, INSIDE, OUTSIDE
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -56,11 +56,19 @@ class HintsBox(QWidget):  # type: ignore[misc]
         layout.addWidget(self.outline_button)
         layout.addWidget(self.outcome)
 
+    def forget(self) -> None:
+        """Clear what was said of other labels."""
+        self.outcome.clear()
+
     def mark(self, why_not: str) -> None:
         """Enable the buttons, or explain why they cannot be pressed."""
         for kind, button in self.buttons.items():
             set_enabled(button, why_not, _TIPS[kind])
-        set_enabled(self.outline_button, why_not, "Paint what the hints point at, with the selected label")
+        set_enabled(
+            self.outline_button,
+            why_not,
+            "Paint what the hints point at, each with the label that was selected when it was set",
+        )
 
     def new(self, kind: str) -> None:
         """Make the layer for a kind of hints, or go to the existing one."""
@@ -68,6 +76,7 @@ class HintsBox(QWidget):  # type: ignore[misc]
 
     def outline(self) -> None:
         """Paint the hinted object; the hints stay, so that more can be added."""
+        self.outcome.clear()
         image, labels = self._both()
         background = self.background.value() or None
         hints = {kind: verbs.hints_of(self.viewer, labels, kind) for kind in _TIPS}

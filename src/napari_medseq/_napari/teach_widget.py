@@ -175,6 +175,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.only_between.toggled.connect(lambda _on: self._update())
         for box in (self.image, self.labels):
             box.currentIndexChanged.connect(self._recall)
+        self.labels.currentIndexChanged.connect(lambda _index: self.hints.forget())
         self.image.currentIndexChanged.connect(self._choose_labels)
         follow_layers(self.viewer, self._update)
         connect_until_destroyed(self.viewer.layers.events.inserted, self._choose_new)

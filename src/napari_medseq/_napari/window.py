@@ -161,7 +161,7 @@ def _suggested(viewer: ViewerModel) -> str:
 
 
 def _bind_keys(viewer: ViewerModel) -> None:
-    """Bind the keys for the next and previous visit and lesion; widgets bind those of their buttons."""
+    """Bind the keys for the next and previous visit and lesion, and for undo; widgets bind those of their buttons."""
     for key, step, by in (
         ("Alt-Right", verbs.next_visit, 1),
         ("Alt-Left", verbs.next_visit, -1),
@@ -173,6 +173,12 @@ def _bind_keys(viewer: ViewerModel) -> None:
             guarded("Going on", lambda: step(viewer, by))
 
         viewer.bind_key(key, press, overwrite=True)
+    for key, redo in (("Control-Z", False), ("Control-Shift-Z", True)):  # label layers have them themselves
+
+        def take_back(viewer: ViewerModel, redo: bool = redo) -> None:
+            verbs.editing_of(viewer).by_key(redo=redo)
+
+        viewer.bind_key(key, take_back, overwrite=True)
 
 
 def _offer_to_be_preferred() -> None:

@@ -55,8 +55,8 @@ from .followed import why_outdated as why_outdated
 from .greylevels import interpolate_image as interpolate_image
 from .greylevels import set_window as set_window
 from .greylevels import window_presets as window_presets
-from .hinted import hints_of as hints_of
-from .hinted import new_hints as new_hints
+from .hint_layers import hints_of as hints_of
+from .hint_layers import new_hints as new_hints
 from .hinted import outline_hinted as outline_hinted
 from .identity import bring_to_front as bring_to_front
 from .identity import describe as describe

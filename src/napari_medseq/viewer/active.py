@@ -8,7 +8,7 @@ refused with a message.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -157,3 +157,13 @@ def guarded_stroke(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> Str
     while event.type == "mouse_move":
         yield
     layer.mode = mode
+
+
+def take_vertex_back(layer: Layer) -> bool:
+    """Remove the last vertex of the polygon that is being drawn in a label layer; whether there is such a polygon."""
+    overlay: Any = getattr(layer, "_overlays", {}).get("polygon")
+    points = list(getattr(overlay, "points", ()))  # the last one follows the mouse
+    if not points:
+        return False
+    overlay.points = points[:-2] + points[-1:] if len(points) > 2 else []
+    return True

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 import numpy as np
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarded_stroke, still_open
+from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarded_stroke, still_open, take_vertex_back
 from napari_medseq.viewer.history import Action, Change, History, Step
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels, read_at, write_at
@@ -155,14 +155,14 @@ class Editing:
             alive = weak()
             return iter(()) if alive is None else alive._guard(layer, event)
 
-        def by_key(redo: bool) -> None:
+        def by_key(redo: bool, layer: Labels) -> None:
             alive = weak()
-            if alive is not None:
-                alive._by_key(alive.redo if redo else alive.undo)
+            if alive is not None and (redo or not take_vertex_back(real(layer))):
+                alive.by_key(redo=redo)
 
         layer.mouse_drag_callbacks.insert(0, guard)
-        layer.bind_key("Control-Z", lambda _layer: by_key(False), overwrite=True)
-        layer.bind_key("Control-Shift-Z", lambda _layer: by_key(True), overwrite=True)
+        layer.bind_key("Control-Z", lambda layer: by_key(False, layer), overwrite=True)
+        layer.bind_key("Control-Shift-Z", lambda layer: by_key(True, layer), overwrite=True)
 
     def _removed(self, event: Event) -> None:
         layer = event.value
@@ -415,10 +415,11 @@ class Editing:
         self.events.changed()
         return name
 
-    def _by_key(self, action: Callable[[], str]) -> None:
+    def by_key(self, *, redo: bool = False) -> None:
+        """Undo or redo as a key does: the status bar says what, or that there is nothing."""
         viewer = self.viewer
         try:
-            viewer.status = f"{'Undone' if action == self.undo else 'Done again'}: {action()}"
+            viewer.status = f"Done again: {self.redo()}" if redo else f"Undone: {self.undo()}"
         except MedseqError as error:
             viewer.status = str(error)
 

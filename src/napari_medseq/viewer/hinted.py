@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,75 +14,17 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.masks.labels import LabelArray, put
 from napari_medseq.masks.outlining import Hints, outline
 from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.hint_layers import label_of_each
 from napari_medseq.viewer.regions import Region, image_under, intensities, region_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer, Points, Shapes
 
-#: the names of layers that `new_hints` makes
-INSIDE, OUTSIDE, BOXES = "points inside", "points outside", "boxes"
-
-
-def new_hints(viewer: ViewerModel, labels: Labels, kind: str) -> Layer:
-    """A layer for clicking hints on the grid of a label layer, active and ready; an existing one of these labels is used
-    again.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    labels : Labels
-    kind : {"points inside", "points outside", "boxes"}
-
-    Raises
-    ------
-    MedseqError
-        If `kind` is none of these.
-    """
-    from napari.layers import Points as PointsLayer
-    from napari.layers import Shapes as ShapesLayer
-
-    if kind not in (INSIDE, OUTSIDE, BOXES):
-        raise MedseqError(f"There are no hints {kind!r}; choose from {INSIDE}, {OUTSIDE}, {BOXES}.")
-    existing = hints_of(viewer, labels, kind)
-    if existing is not None:
-        viewer.layers.selection.active = existing
-        return existing
-    labels = real(labels)
-    placed = {
-        n: getattr(labels, n) for n in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-    }
-    hints: PointsLayer | ShapesLayer
-    if kind == BOXES:
-        hints = ShapesLayer(ndim=labels.ndim, name=kind, face_color="transparent", edge_color="yellow", **placed)
-    else:
-        colour = "lime" if kind == INSIDE else "red"
-        hints = PointsLayer(ndim=labels.ndim, name=kind, face_color=colour, border_color="black", size=4, **placed)
-    _DRAWN_FOR[hints] = kind, ref(labels)
-    viewer.layers.append(hints)
-    viewer.layers.selection.active = hints
-    hints.mode = "add_rectangle" if kind == BOXES else "add"
-    return hints
-
-
-#: layers of hints → their kind, and the labels that they were made for
-_DRAWN_FOR: WeakKeyDictionary[Layer, tuple[str, ref[Labels]]] = WeakKeyDictionary()
-
-
-def hints_of(viewer: ViewerModel, labels: Labels, kind: str) -> Layer | None:
-    """The layer with the hints of a kind for these labels; None if there is none.
-
-    Hints that were drawn for other labels, which may be another patient's, are none of theirs. A layer that `new_hints`
-    did not make is known by its name.
-    """
-    for layer in viewer.layers:
-        layer = real(layer)
-        drawn = _DRAWN_FOR.get(layer)
-        if drawn is None and layer.name == kind and layer.ndim == labels.ndim:
-            return layer
-        if drawn is not None and drawn[0] == kind and drawn[1]() is real(labels):
-            return layer
-    return None
+#: visit or frame (None: all of an axis), axis of the slices, slice, label
+Place = tuple[int | None, ...]
+#: labels layer → slice and label → the hints that it was outlined by last
+_OUTLINED: WeakKeyDictionary[Labels, dict[Place, bytes]] = WeakKeyDictionary()
 
 
 def outline_hinted(
@@ -97,6 +39,9 @@ def outline_hinted(
     label: int | None = None,
 ) -> list[int]:
     """Outline slice by slice what points, boxes or scribbles hint at, and paint it; one step of undo.
+
+    A slice whose hints have not changed since they were outlined stays as it is, so that what was corrected in it is kept,
+    unless nothing of the label is left there.
 
     Parameters
     ----------
@@ -113,7 +58,8 @@ def outline_hinted(
     image : Image, optional
         Default the topmost visible one on the grid of `labels`.
     label : int, optional
-        Default the selected label of `labels`.
+        The label of the object. By default each hint in a layer of `new_hints` belongs to the label that was selected in
+        `labels` when it was set, and other hints and scribbles to the one that is selected now.
 
     Returns
     -------
@@ -124,40 +70,61 @@ def outline_hinted(
     Raises
     ------
     MedseqError
-        If there is no image on that grid, no hint on what is shown, or the hints of a slice lead to no object; nothing
-        is changed then.
+        If there is no image on that grid, no hint on what is shown, none that was not outlined already, or the hints of a
+        slice lead to no object; nothing is changed then.
     """
     labels = real(labels)
-    value = int(labels.selected_label) if label is None else label
+    selected = int(labels.selected_label) if label is None else label
     region = region_of(viewer, labels)
     under = image_under(viewer, labels, image)
     if under is None:
         raise MedseqError(f"No image lies on the grid of {labels.name}; choose labels on an image.")
-    points = [_of_points(viewer, labels, region, layer) for layer in (inside, outside)]
-    rectangles = list(_rectangles(viewer, labels, region, boxes))
+    points = [_of_points(viewer, labels, region, layer, selected, label is None) for layer in (inside, outside)]
+    rectangles = list(_rectangles(viewer, labels, region, boxes, selected, label is None))
     before: LabelArray = np.array(region.of(labels.data))
     outlined, volume = before.copy(), intensities(viewer, under, region)
     spacing = [s for k, s in enumerate(region.spacing) if k != region.axis]
-    steps = _steps(region, points, rectangles, before, (value, background))
-    for step in steps:
+    known = _OUTLINED.setdefault(labels, {})
+    new: dict[Place, bytes] = {}
+    steps, values = set(), set()
+    asked = _asked(region, points, rectangles, before, (selected, background))
+    for step, value in asked:
         at = (slice(None),) * region.axis + (step,)
-        plane, drawn = volume[at], before[at]
-        own, others = (_on(p, step, region.axis) for p in points)
-        if background is not None and (drawn == background).any():
+        plane, drawn = volume[at], outlined[at]
+        own, others = (_on(p[p[:, 0] == value, 1:], step, region.axis) for p in points)
+        corners = [np.delete(r, region.axis, 1) for v, r in rectangles if v == value and _step_of(r, region) == step]
+        key = (*(i if isinstance(i, int) else None for i in region.index), region.axis, step, value)
+        by = b"".join(np.ascontiguousarray(p).tobytes() for p in (own, others, *corners))
+        if background is not None and value == selected and (drawn == background).any():
             own = np.concatenate([own, np.argwhere(drawn == value)])
             others = np.concatenate([others, np.argwhere(drawn == background)])
             drawn = np.where(drawn == background, 0, drawn)
-        corners = [np.delete(r, region.axis, 1) for r in rectangles if round(float(r[:, region.axis].mean())) == step]
-        mask = _outlined(plane, own, others, corners, spacing)
+        elif label is None and known.get(key) == by and (drawn == value).any():
+            continue
+        try:
+            mask = _outlined(plane, own, others, corners, spacing)
+        except MedseqError as error:
+            raise MedseqError(f"Slice {step + 1}, label {value}: {error}") from None
         slice_ = put(drawn, value, mask)
         outlined = outlined.astype(np.promote_types(outlined.dtype, slice_.dtype), copy=False)
         outlined[at] = slice_
-    if not steps:
+        new[key] = by
+        steps.add(step)
+        values.add(value)
+    if not asked:
         raise MedseqError("Nothing says where the object is here; set a point in it, or draw a box around it.")
+    if not new:
+        raise MedseqError(
+            "What is hinted at here is outlined already. Set another point or box; to outline a slice anew, erase the object there first."
+        )
     changed = outlined != before
-    name = f"outlining label {value} in {labels.name}"
-    editing_of(viewer).paint(labels, region.voxels(labels.data.shape, changed), outlined[changed], name)
-    return steps
+    editing, former = editing_of(viewer), {key: known.get(key, b"") for key in new}
+    name = f"outlining label {', '.join(map(str, sorted(values)))} in {labels.name}"
+    with editing.step(name):
+        editing.paint(labels, region.voxels(labels.data.shape, changed), outlined[changed], name)
+        editing.act(lambda: known.update(former), lambda: known.update(new))
+    known.update(new)
+    return sorted(steps)
 
 
 def _outlined(
@@ -178,36 +145,48 @@ def _outlined(
     return out
 
 
-def _steps(
+def _asked(
     region: Region,
     points: Sequence[NDArray[np.float64]],
-    rectangles: Sequence[NDArray[np.float64]],
+    rectangles: Sequence[tuple[int, NDArray[np.float64]]],
     drawn: LabelArray,
     scribbled: tuple[int, int | None],
-) -> list[int]:
-    """The slices that have a hint inside the object."""
-    steps = {int(s) for s in np.round(points[0][:, region.axis])}
-    steps |= {round(float(r[:, region.axis].mean())) for r in rectangles}
+) -> list[tuple[int, int]]:
+    """The slices that have a hint inside an object, each with the object's label."""
+    asked = {(round(float(p[1 + region.axis])), int(p[0])) for p in points[0]}
+    asked |= {(_step_of(r, region), value) for value, r in rectangles}
     if scribbled[1] is not None:
         both = [(drawn == v).any(tuple(k for k in range(3) if k != region.axis)) for v in scribbled]
-        steps |= {int(s) for s in np.flatnonzero(both[0] & both[1])}
-    return sorted(s for s in steps if 0 <= s < drawn.shape[region.axis])
+        asked |= {(int(s), scribbled[0]) for s in np.flatnonzero(both[0] & both[1])}
+    return sorted((step, value) for step, value in asked if 0 <= step < drawn.shape[region.axis])
 
 
-def _of_points(viewer: ViewerModel, labels: Labels, region: Region, layer: Points | None) -> NDArray[np.float64]:
-    """The points of a layer that lie at the visit and frame that are shown, in the three axes of the region."""
+def _step_of(corners: NDArray[np.float64], region: Region) -> int:
+    return round(float(corners[:, region.axis].mean()))
+
+
+def _of_points(
+    viewer: ViewerModel, labels: Labels, region: Region, layer: Points | None, selected: int, as_set: bool
+) -> NDArray[np.float64]:
+    """The points of a layer that lie at the visit and frame that are shown: label, then the three axes of the region."""
     if layer is None or not len(layer.data):
-        return np.empty((0, 3))
-    return np.array([p for p in _in_region(viewer, labels, region, layer, layer.data) if p is not None]).reshape(-1, 3)
+        return np.empty((0, 4))
+    values = label_of_each(layer, selected) if as_set else [selected] * len(layer.data)
+    places = _in_region(viewer, labels, region, layer, layer.data)
+    return np.array([[v, *p] for v, p in zip(values, places, strict=True) if p is not None]).reshape(-1, 4)
 
 
 def _rectangles(
-    viewer: ViewerModel, labels: Labels, region: Region, layer: Shapes | None
-) -> Iterator[NDArray[np.float64]]:
-    for shape in () if layer is None else layer.data:
+    viewer: ViewerModel, labels: Labels, region: Region, layer: Shapes | None, selected: int, as_set: bool
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The boxes of a layer that lie on one slice at the visit and frame that are shown, each with its label."""
+    if layer is None:
+        return
+    values = label_of_each(layer, selected) if as_set else [selected] * len(layer.data)
+    for value, shape in zip(values, layer.data, strict=True):
         corners = [p for p in _in_region(viewer, labels, region, layer, shape) if p is not None]
         if len(corners) == len(shape) and np.ptp(np.array(corners)[:, region.axis]) < 1:
-            yield np.array(corners)
+            yield value, np.array(corners)
 
 
 def _in_region(

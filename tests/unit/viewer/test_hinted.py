@@ -133,3 +133,91 @@ def test_hints_at_another_visit_wait(ball_study: Any) -> None:
     viewer.dims.set_point(0, float(labels.translate[0]))
     assert len(verbs.outline_hinted(viewer, labels, inside=inside)) == 1
     assert labels.data.any()
+
+
+def box_around(at: Any, step: int) -> Any:
+    """A rectangle around pixels of a slice."""
+    (top, left), (bottom, right) = at.min(0) - 1, at.max(0) + 1
+    return np.array([[step, top, left], [step, top, right], [step, bottom, right], [step, bottom, left]], float)
+
+
+def test_a_second_object_leaves_the_first_and_its_corrections_alone(scene: tuple[Any, Any, Any]) -> None:
+    viewer, _, labels = scene
+    step, _, at = middle(scene)
+    boxes = verbs.new_hints(viewer, labels, "boxes")
+    boxes.add_rectangles(box_around(at, step))
+    verbs.outline_hinted(viewer, labels, boxes=boxes)
+    row, column = (int(v) for v in at.mean(0))
+    labels.data[step, row : row + 3, column] = 0  # corrected
+    corrected = labels.data[step].copy()
+    labels.selected_label = 4
+    beside = np.argwhere(there(scene)[step - 1])
+    boxes.add_rectangles(box_around(beside, step - 1))
+    assert verbs.outline_hinted(viewer, labels, boxes=boxes) == [step - 1]
+    assert np.array_equal(labels.data[step], corrected)
+    assert set(np.unique(labels.data[step - 1])) == {0, 4}
+    with pytest.raises(MedseqError, match="outlined already"):
+        verbs.outline_hinted(viewer, labels, boxes=boxes)
+    labels.selected_label = 3  # one more hint of the first object: its slice is outlined anew, as object 3
+    inside = verbs.new_hints(viewer, labels, "points inside")
+    inside.data = [[step, row + 1, column]]
+    assert verbs.outline_hinted(viewer, labels, inside=inside, boxes=boxes) == [step]
+    assert labels.data[step, row + 1, column] == 3
+    assert set(np.unique(labels.data)) == {0, 3, 4}
+
+
+def test_boxes_of_two_objects_are_outlined_at_once(scene: tuple[Any, Any, Any]) -> None:
+    viewer, _, labels = scene
+    step, _, at = middle(scene)
+    boxes = verbs.new_hints(viewer, labels, "boxes")
+    boxes.add_rectangles(box_around(at, step))
+    labels.selected_label = 5
+    boxes.selected_data = {0}  # napari gives a new shape the features of a selected one
+    boxes.add_rectangles(box_around(np.argwhere(there(scene)[step + 1]), step + 1))
+    assert verbs.outline_hinted(viewer, labels, boxes=boxes) == [step, step + 1]
+    assert set(np.unique(labels.data[step])) == {0, 3}
+    assert set(np.unique(labels.data[step + 1])) == {0, 5}
+    assert verbs.outline_hinted(viewer, labels, boxes=boxes, label=7) == [step, step + 1]  # a script says which
+
+
+def test_a_slice_that_leads_to_no_object_is_named(scene: tuple[Any, Any, Any]) -> None:
+    viewer, _, labels = scene
+    outside = verbs.new_hints(viewer, labels, "points outside")
+    inside = verbs.new_hints(viewer, labels, "points inside")
+    inside.data, outside.data = [[1, 20, 20]], [[1, 20, 20]]
+    with pytest.raises(MedseqError, match="Slice 2, label 3"):
+        verbs.outline_hinted(viewer, labels, inside=inside, outside=outside)
+
+
+def test_hints_are_taken_back_one_by_one_and_an_outline_that_was_taken_back_is_made_again(
+    scene: tuple[Any, Any, Any],
+) -> None:
+    viewer, _, labels = scene
+    step, _, at = middle(scene)
+    boxes, inside = (verbs.new_hints(viewer, labels, kind) for kind in ("boxes", "points inside"))
+    boxes.add_rectangles(box_around(at, step))
+    labels.selected_label = 6
+    inside.add([step - 1, *at.mean(0)])
+    inside.add([step + 1, *at.mean(0)])
+    labels.data[step, at[0, 0], at[0, 1]] = 3  # painted there before
+    verbs.outline_hinted(viewer, labels, boxes=boxes, inside=inside)
+    outlined = labels.data.copy()
+    assert set(np.unique(outlined)) == {0, 3, 6}
+    verbs.undo(viewer)
+    assert verbs.outline_hinted(viewer, labels, boxes=boxes, inside=inside) == [step - 1, step, step + 1]
+    assert np.array_equal(labels.data, outlined)
+    assert "outlining" in verbs.undo(viewer)
+    inside.selected_data = {0}
+    inside.remove_selected()
+    assert "points inside" in verbs.undo(viewer)
+    assert len(inside.data) == 2
+    verbs.undo(viewer)
+    assert inside.data.tolist() == [[step - 1, *at.mean(0)]]
+    verbs.undo(viewer)
+    verbs.undo(viewer)
+    assert (len(inside.data), len(boxes.data)) == (0, 0)
+    for _ in range(3):
+        verbs.redo(viewer)
+    assert (len(inside.data), boxes.shape_type) == (2, ["rectangle"])
+    verbs.outline_hinted(viewer, labels, boxes=boxes, inside=inside)
+    assert np.array_equal(labels.data, outlined)  # with the labels that they were set for
