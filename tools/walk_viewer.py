@@ -29,6 +29,7 @@ import stranger  # noqa: E402
 
 import napari  # noqa: E402
 import napari_medseq as ms  # noqa: E402
+from napari_medseq import viewer as view  # noqa: E402
 from tests.napari.person import paint  # noqa: E402
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def filled(layer: Labels) -> list[int]:
 
 
 def annotate(person: Person, folder: Path) -> None:
-    """Paint, propagate, correct the slice in doubt, propagate again, teach, save."""
+    """Paint, propagate, correct the slice in doubt, propagate again, save, teach."""
     viewer = person.viewer
     person.opens(folder / person.reads("scan.nii.gz"))
     person.chooses("File", "New Layer", "New labels on this image's grid")
@@ -222,7 +223,7 @@ def annotate(person: Person, folder: Path) -> None:
     answer = widget.answer
     many = set(filled(answer))
     require(many > mine_slices, f"the answer has something in {len(many)} slices; {len(mine_slices)} were painted")
-    person.reads("Press **Look at slice** … **next**")
+    person.reads("Press **Look at** slice … **next**")
     person.presses(widget, "Look at slice")
     worst = round(float(answer.world_to_data(viewer.dims.point)[-3]))
     require(worst not in mine_slices, f"slice {worst + 1} is shown, which was not painted")
@@ -237,6 +238,13 @@ def annotate(person: Person, folder: Path) -> None:
     person.reads("Slices that you painted or corrected stay as they are.")
     require(np.array_equal(np.asarray(widget.answer.data)[worst], now), "the corrected slice stays as it is")
 
+    viewer.layers.selection = {widget.answer}
+    QFileDialog.getSaveFileName = lambda *_a, **_k: (str(folder / "answer.nii.gz"), "")
+    person.reads("File → Save Selected Layers")
+    written = viewer.layers.save(str(folder / "answer.nii.gz"), selected=True)
+    (scan,), (saved,) = ms.read(folder / "scan.nii.gz"), ms.read(folder / "answer.nii.gz", kind="labels")
+    require(bool(written) and saved.same_grid(scan), "what is saved has the scan's own geometry")
+
     person.reads("give it a name and press **Teach**")
     widget.name.setText("walked")
     person.reads("*Minutes* of the form (2)")
@@ -245,13 +253,9 @@ def annotate(person: Person, folder: Path) -> None:
     wait(lambda: not widget.work.busy and widget.model is not None, "the end of teaching")
     require(any(m.name == "walked" for m in ms.list_models()), "the model is found under its name")
     require(bool(filled(widget.answer)), "the answer layer holds what the new model finds")
-
-    viewer.layers.selection = {widget.answer}
-    QFileDialog.getSaveFileName = lambda *_a, **_k: (str(folder / "answer.nii.gz"), "")
-    person.reads("File → Save Selected Layers")
-    written = viewer.layers.save(str(folder / "answer.nii.gz"), selected=True)
-    (scan,), (saved,) = ms.read(folder / "scan.nii.gz"), ms.read(folder / "answer.nii.gz", kind="labels")
-    require(bool(written) and saved.same_grid(scan), "what is saved has the scan's own geometry")
+    person.reads("Ctrl+Z brings that back")
+    view.undo(viewer)
+    require(np.array_equal(widget.answer.data, saved.data), "one undo brings back what was propagated")
 
 
 def train_from_a_folder(person: Person, folder: Path) -> None:

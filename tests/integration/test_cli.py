@@ -14,6 +14,7 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq import cli
+from napari_medseq.cli import images
 from tests import nifti
 from tests.balls import AFFINES, ball_image
 from tests.unit.training.small import CLASSIFIER, model
@@ -141,6 +142,11 @@ def test_register_finds_a_known_shift(command: Any, ball_study: Path, tmp_path: 
     assert (tmp_path / "t.json").is_file()
     back = nifti.load(tmp_path / "back.nii.gz")
     np.testing.assert_allclose(back.affine, AFFINES[0], atol=1e-4)
+
+
+def test_a_matrix_is_printed_row_by_row() -> None:
+    told = images._described({"kind": "rigid", "matrix": [[1.0, 0.0], [-0.25, 12.5]]})
+    assert told.splitlines() == ["kind: rigid", "matrix:", "  1      0", "  -0.25  12.5"]
 
 
 # -- models ----------------------------------------------------------------------------------------------------------
@@ -281,6 +287,10 @@ def test_demo_writes_and_says_where(
     assert ran.status == 0, ran.err
     for name in ("lesions.csv", "progression.png", "run.json", "sub-x_T1post_lesions.nii.gz"):
         assert name in ran.out
+    assert {line[0] for line in ran.out.split("\n\n")[0].splitlines()[1:]} == {
+        "1",
+        "2",
+    }  # visits, counted as `run` does
     assert (tmp_path / "demo" / "result" / "progression.png").is_file()
     assert len(opened) == 1
 

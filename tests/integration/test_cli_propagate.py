@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def test_volumes_of_a_series_are_those_of_a_frame(
     told = capsys.readouterr().out
     ml = np.count_nonzero(ms.read(out)[0].data) * 2 / 1000 / 4
     assert f"object: {ml:.2f} mL (mean of 4 frames)" in told
+    (step, shown) = re.findall(r"check frame (\d) along t next, counted from 0 \(napari shows it as (\d)\)", told)[0]
+    assert int(shown) == int(step) + 1
 
 
 @pytest.mark.parametrize("format", ["seg", "rtstruct"])

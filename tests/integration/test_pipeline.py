@@ -276,6 +276,16 @@ def test_channels_are_found_by_their_names() -> None:
         pipeline.choose_images(a_study([an_image("p_T1post")]), info)
 
 
+def test_channels_without_a_name_are_found_by_their_modality() -> None:
+    """As series of DICOM are: what a scanner calls them says little, and a PET series is often called "PET-CT"."""
+    info = INFO.model_copy(update={"channels": ("CT", "PET"), "name_patterns": (), "modality": None})
+    study = a_study([an_image("PET-CT body", "PT"), an_image("body 3.0", "CT"), an_image("T1", "MR")])
+    chosen = pipeline.choose_images(study, info)[0]
+    assert [(c, i.name) for c, i in chosen.channels.items()] == [("CT", "body 3.0"), ("PET", "PET-CT body")]
+    with pytest.raises(ModelError, match="channel 'CT'"):
+        pipeline.choose_images(a_study([an_image("a", "CT"), an_image("b", "CT"), an_image("c", "PT")]), info)
+
+
 def test_a_classification_model_cannot_follow_lesions() -> None:
     with pytest.raises(ModelError, match="segmentation"):
         pipeline.choose_images(a_study([an_image("a")]), INFO.model_copy(update={"task": "classification"}))

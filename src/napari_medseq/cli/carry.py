@@ -37,10 +37,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--annotated",
         metavar="STEPS",
-        help="further steps (slices or frames) whose labels are complete, even if they are empty, such as 3,40",
+        help="further steps (slices or frames) whose labels are complete, even if they are empty, such as 3,40; counted from 0",
     )
     command.add_argument(
-        "--steps", metavar="STEPS", help="label only these steps (slices or frames), such as 10-30 or 4,8,9"
+        "--steps",
+        metavar="STEPS",
+        help="label only these steps (slices or frames), such as 10-30 or 4,8,9; counted from 0",
     )
     command.add_argument(
         "--device", default="auto", help="where the model runs: auto (the default), cpu, cuda, cuda:N or mps"
@@ -84,7 +86,10 @@ def _propagate(args: argparse.Namespace) -> None:
     mean = f" (mean of {image.size('t')} frames)" if propagation.labels.is_dynamic else ""
     lines = [f"{name}: {ml:.2f} mL{mean}" for name, ml in _volumes(propagation).items()]
     if propagation.next_step is not None:
-        lines.append(f"check step {propagation.next_step} along {propagation.axis} next")
+        step, unit = propagation.next_step, "frame" if propagation.axis == "t" else "slice"
+        lines.append(
+            f"check {unit} {step} along {propagation.axis} next, counted from 0 (napari shows it as {step + 1})"
+        )
     common.answer(args, facts, "\n".join([*lines, written]))
 
 

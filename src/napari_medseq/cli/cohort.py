@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 
 from napari_medseq.cli import common
 from napari_medseq.errors import MedseqError
@@ -98,7 +99,10 @@ def _cohort(args: argparse.Namespace) -> int:
         {str(k): v for k, v in row.items()}
         for row in table.astype(object).where(table.notna(), None).to_dict("records")
     ]
-    common.answer(args, rows, common.table(rows, _SHOWN))
+    page = Path(args.out) / "cohort.html"
+    common.answer(
+        args, rows, f"{common.table(rows, _SHOWN)}\n\nwritten to {args.out}; all patients on one page: {page}"
+    )
     failed, lacking = int((table["status"] == "failed").sum()), int((table["dropped"].fillna(0) > 0).sum())
     wrong = [f"{failed} of {len(table)} patients failed"] if failed else []
     wrong += [f"{lacking} of {len(table)} patients lack visits that could not be read"] if lacking else []
@@ -109,8 +113,6 @@ def _cohort(args: argparse.Namespace) -> int:
 
 def _holds_patients(path: str) -> bool:
     """Whether a path is a folder or a table of patients, and not an archive of one."""
-    from pathlib import Path
-
     return Path(path).is_dir() or not Path(path).exists() or Path(path).suffix.lower() in (".csv", ".tsv")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq.cli import common
+from napari_medseq.cli.results import counted
 from napari_medseq.errors import MedseqError
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ def _demo(args: argparse.Namespace) -> None:
         "record": result / "run.json",
     }
     columns = ("visit", "date", "lesion", "volume_ml", "event", "parents")
-    rows = common.rows_of(progression.lesions)
+    rows = common.rows_of(progression.lesions)  # JSON counts visits from 0, as lesions.csv does; people from 1
     for row in rows:
         row["date"] = str(row["date"])[:10]
     places = [f"{k:8}{p}" for k, v in places_by_kind.items() for p in (v if isinstance(v, list) else [v])]
-    text = "\n".join([common.table(rows, columns), "", f"done in {seconds:.0f} s; written to {out}:", *places])
+    text = "\n".join([common.table(counted(rows), columns), "", f"done in {seconds:.0f} s; written to {out}:", *places])
     common.answer(args, {**places_by_kind, "seconds": seconds, "lesions": rows}, text)
     if args.viewer:
         show(study, progression)

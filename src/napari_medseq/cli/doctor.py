@@ -95,9 +95,10 @@ def _doctor(args: argparse.Namespace) -> None:
         f"GPUs here: {', '.join(facts['gpus_here']) or 'none found'}",
         f"device: {device} ({reason})",
         *(
-            f"{name} of {package} ({group})"
+            f"extension: {name} of {package} ({group})"
             for group, version in facts["plugins"].items()
             for name, package in version.items()
+            if package.split()[0] != "napari-medseq"
         ),
         *([f"advice: {facts['advice']}"] if facts["advice"] else []),
         *(f"trouble: {text}" for text in facts["troubles"]),

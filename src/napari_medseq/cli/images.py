@@ -179,6 +179,9 @@ def _described(facts: Any, depth: int = 0) -> str:
                     lines += [f"{pad}{name}:", _described(item, depth + 1)]
             else:
                 lines += [f"{pad}{name}:", *(f"{pad}  {line}" for line in common.table(value, flat).splitlines())]
+        elif isinstance(value, list) and value and all(isinstance(v, list) for v in value):  # a matrix, row by row
+            rows = [{str(k): v for k, v in enumerate(row)} for row in value]
+            lines += [f"{pad}{name}:", *(f"{pad}  {line}" for line in common.table(rows).splitlines()[1:])]
         elif value not in (None, [], {}, ""):
             lines.append(f"{pad}{name}: {common.cell(value)}")
     return "\n".join(lines)

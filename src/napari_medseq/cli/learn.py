@@ -269,7 +269,7 @@ def _train_by_plan(args: argparse.Namespace, config: dict[str, Any]) -> None:
     if args.json:
         _trained(args, result)
         return
-    print(f"learned from {len(result.patients)} patient(s), {result.seen} windows seen")
+    print(f"patients learned from: {len(result.patients)}; windows seen: {result.seen}")
     if result.table is None:
         print("no patient was kept back to judge it: look at its results before trusting them")
     elif result.scores is not None:
@@ -321,7 +321,7 @@ def _trained(args: argparse.Namespace, result: Any) -> None:
         facts["scores"] = result.scores.to_dict("records")
     if result.table is not None:
         facts["folds"] = table_rows = result.table.to_dict("records")
-    common.answer(args, facts, f"{common.table(table_rows)}\n\n{info.name}: {result.folder}")
+    common.answer(args, facts, f"{common.table(table_rows)}\n\n{info.description}\n{info.name}: {result.folder}")
 
 
 def _teach(args: argparse.Namespace) -> None:

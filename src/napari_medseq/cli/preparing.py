@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from napari_medseq.preprocessing.pipeline import StepLike
     from napari_medseq.sequence import ImageSequence
 
+#: columns of the table of `preprocess --patients` that are shown on a terminal
+_SHOWN = ("patient", "visit", "image", "status", "seconds", "error")
+
 
 def add(commands: common.Commands) -> None:
     """Add the commands preprocess and steps."""
@@ -130,7 +133,7 @@ def _patients(args: argparse.Namespace, chain: list[StepLike]) -> int:
     studies = args.path[0] if len(args.path) == 1 else args.path
     table = preprocess_cohort(studies, chain, args.out, series=args.series, progress=common.bar())
     rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
-    common.answer(args, rows, common.table(rows, ("patient", "visit", "image", "status", "seconds", "error")))
+    common.answer(args, rows, f"{common.table(rows, _SHOWN)}\n\nwritten to {args.out}")
     failed = int((table["status"] == "failed").sum())
     if failed:
         raise MedseqError(f"{failed} of {len(table)} images failed; the table says why ({args.out}/preprocessed.csv).")

@@ -116,15 +116,18 @@ def _channels(
     if not _several(info):
         name = info.channels[0] if len(info.channels) == 1 else "image"
         return {name: _one(images, info, patterns or list(info.name_patterns), where, force, given=bool(patterns))}
-    # several channels: each is the image whose name holds the channel's name
+    # several channels: each is the image whose name holds the channel's name, or else the one of that modality
     pool = [i for i in images if matches(i, patterns)] if patterns else list(images)
+    known = known_channels(pool, info)
     of_channel = {c: _not_of_others(pool, info, c) for c in info.channels}
-    named = [c for c in info.channels if any(matches(i, [f"*{c}*"]) for i in of_channel[c])]
+    named = [c for c in info.channels if c in known or any(matches(i, [f"*{c}*"]) for i in of_channel[c])]
     without = [c for c in info.channels if c not in named] if info.missing_channels and named else []
     if without:
         _warn(f"{where}: no image is called like {' or '.join(without)}; {info.name} goes on without.")
     return {
-        c: _one(of_channel[c], info, [f"*{c}*"], f"{where}, channel {c!r}", force, given=True)
+        c: known[c]
+        if c in known
+        else _one(of_channel[c], info, [f"*{c}*"], f"{where}, channel {c!r}", force, given=True)
         for c in info.channels
         if c not in without
     }
@@ -134,12 +137,16 @@ def _channels(
 _MODALITIES = {"PET": "PT", "MRI": "MR"}
 
 
+def _modality(channel: str) -> str:
+    return _MODALITIES.get(channel.upper(), channel.upper())
+
+
 def known_channels(images: Sequence[ImageSequence], info: ModelInfo) -> dict[str, ImageSequence]:
     """Channel → image, for the channels of a model of which one image alone holds the name, or else is of the modality."""
     known: dict[str, ImageSequence] = {}
     for channel in info.channels:
         pool = [i for i in _not_of_others(images, info, channel) if why_unsuitable(info, i) is None]
-        modality = _MODALITIES.get(channel.upper(), channel.upper())
+        modality = _modality(channel)
         fitting = [i for i in pool if matches(i, [f"*{channel}*"])] or [i for i in pool if i.modality == modality]
         if len(fitting) == 1:
             known[channel] = fitting[0]
@@ -147,9 +154,11 @@ def known_channels(images: Sequence[ImageSequence], info: ModelInfo) -> dict[str
 
 
 def _not_of_others(images: Sequence[ImageSequence], info: ModelInfo, channel: str) -> list[ImageSequence]:
-    """The images except those of a channel whose name contains this one's: "t1ce" is not "t1"."""
+    """The images except those of another channel: by a name that contains this one's ("t1ce" is not "t1"), or by the modality (a PET
+    series called "PET-CT" is not the CT)."""
     longer = [f"*{c}*" for c in info.channels if channel.casefold() in c.casefold() and c != channel]
-    return [i for i in images if not matches(i, longer)]
+    others = {_modality(c) for c in info.channels} - {_modality(channel)}
+    return [i for i in images if not matches(i, longer) and i.modality not in others]
 
 
 def _one(

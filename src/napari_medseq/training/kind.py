@@ -65,7 +65,7 @@ class Kind(Settings):
     def why(self, doubt: Doubt | None) -> str:
         """The reason for a doubt, or for none."""
         if doubt is None and self.patients < ENOUGH:
-            return f"{self.patients} patient(s) are too few to represent others"
+            return f"too few patients to represent others: {self.patients}"
         if doubt is None:
             return "the size of a pixel is unknown"
         known = {"fields of view": doubt.field_mm, "distances of slices": doubt.step_mm, "values": doubt.low}

@@ -193,7 +193,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         **({"own_slices": _WHY_OWN_SLICES} if facts.own_slices else {}),
         **({} if why_step is None else {"step_mm": why_step}),
         "doubt": facts.kind.why(doubt),
-        "schemes": "".join(why for _, why in schemes),
+        "schemes": "; ".join(why for _, why in schemes),
     }
     return Plan(
         axis=axis,
@@ -402,9 +402,9 @@ def _scheme(channel: ChannelFacts) -> tuple[Scheme, str]:
         bounds = ((channel.low - channel.mean) / channel.std, (channel.high - channel.mean) / channel.std)
         scheme = Scheme(kind="fixed", centre=channel.mean, scale=channel.std, low=bounds[0], high=bounds[1])
         return scheme, (
-            f"{channel.name}: Hounsfield units, {channel.low:.0f} to {channel.high:.0f} as in what is labelled. "
+            f"{channel.name}: Hounsfield units, {channel.low:.0f} to {channel.high:.0f} as in what is labelled"
         )
-    return Scheme(), f"{channel.name}: units mean nothing by themselves, so each image's own foreground. "
+    return Scheme(), f"{channel.name}: units mean nothing by themselves, so each image's own foreground"
 
 
 def _augment(facts: Fingerprint, spacing: Three, thick: bool, mirror: Three) -> SlabAugment:

@@ -137,7 +137,7 @@ def teach(
     defaults: dict[str, Any] = {} if start is not None else {"network": FRESH}
     config = TrainConfig(
         name=s.name or out.name,
-        description=f"Taught from {_labelled(case)} labelled step(s) of {channels[0].name}.",
+        description=f"Taught from labels in {_labelled(case)} of {case.labels.shape[0]} steps of {channels[0].name}.",
         classes=classes,
         channels={} if len(named) == 1 else {k: k for k in named},
         modality=channels[0].modality,
