@@ -141,7 +141,7 @@ _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 
 def test_pages_for_users_name_controls_that_there_are() -> None:
-    """What a page for users sets in italics, and a tutorial in bold, is the name of a control, a menu or a layer: it stands in the source."""
+    """What a page sets in italics, and a tutorial in bold, is the name of a control, a menu or a layer: it stands in the source."""
     source = "\n".join(
         re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))
         for folder in ("_napari", "viewer", "dynamics")
