@@ -85,6 +85,14 @@ def test_padding_does_not_count_among_percentiles() -> None:
     assert high < 200
 
 
+def test_an_image_that_is_nearly_all_background_has_the_window_that_it_was_opened_with() -> None:
+    data = np.zeros((10, 40, 40), np.float32)
+    data[5, 20, 20] = 700  # beyond the 99.8th percentile
+    viewer, layer = shown(scan("MR").replace(data=data))
+    opened = tuple(layer.contrast_limits)
+    assert view.set_window(viewer, layer, "0.5–99.8 %") == opened == (0, 700)
+
+
 def test_a_window_holds_for_the_series_at_every_visit(followed: Any) -> None:
     images = [k for k in followed.layers if isinstance(k, Image)]
     assert len(images) == 2

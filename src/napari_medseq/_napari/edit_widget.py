@@ -19,6 +19,7 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.masks import tools
 from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -279,7 +280,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
             "H": lambda: self.run(tools.FillHoles()),
             "Shift-D": lambda: self.run(tools.Island(action="remove"), at=tuple(self.viewer.cursor.position)),
         }
-        viewer = getattr(self.viewer, "__wrapped__", self.viewer)
+        viewer = real(self.viewer)
         for key, action in actions.items():
             viewer.bind_key(key, _pressed(KEYS[key], action), overwrite=True)
         clicked = self._clicked

@@ -9,6 +9,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QAbstractButton, QWidget
 
 from napari_medseq._napari.gone import WhenGone
+from napari_medseq.viewer.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -22,7 +23,7 @@ def with_key(tip: str, key: str) -> str:
 def press_by_keys(widget: QWidget, viewer: ViewerModel, buttons: Mapping[str, QAbstractButton]) -> None:
     """Let each key press its button until a widget is deleted; a disabled button shows its tooltip, which explains
     why."""
-    viewer = getattr(viewer, "__wrapped__", viewer)
+    viewer = real(viewer)
 
     def bind(key: str, button: QAbstractButton) -> None:
         def press(_viewer: ViewerModel) -> None:

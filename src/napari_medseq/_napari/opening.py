@@ -22,6 +22,7 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.layers import LayerData
 from napari_medseq.viewer.opening import layer_data_of_all
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.study import studies_in
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _read_and_show(
     show: Callable[[ViewerModel, T], Layer | None],
     finish: Callable[[ViewerModel, C, list[Layer]], None],
 ) -> None:
-    weak = ref(getattr(viewer, "__wrapped__", viewer))
+    weak = ref(real(viewer))
 
     def done(content: C) -> None:
         alive = weak()
@@ -235,7 +236,7 @@ def _one_by_one(
     work: WorkBar,
     finish: Callable[[ViewerModel, list[Layer]], None] | None = None,
 ) -> None:
-    weak = ref(getattr(viewer, "__wrapped__", viewer))
+    weak = ref(real(viewer))
     added: list[Layer] = []
     front = verbs.patient_in_front(viewer)
     pieces = pieces_of(viewer)

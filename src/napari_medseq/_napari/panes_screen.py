@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QFrame, QGridLayout, QVBoxLayout, QWidget
 
 from napari_medseq.viewer import Panes
+from napari_medseq.viewer.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -104,7 +105,7 @@ def places(count: int, kind: str) -> list[tuple[int, int, int, int]]:
 
 def put_on_screen(viewer: ViewerModel, panes: Panes) -> PanesScreen | None:
     """Show panes in place of a viewer's canvas; None if it has no window."""
-    viewer = getattr(viewer, "__wrapped__", viewer)
+    viewer = real(viewer)
     window = getattr(viewer, "window", None)
     qt_viewer = getattr(window, "_qt_viewer", None)
     return None if qt_viewer is None else PanesScreen(panes, qt_viewer.canvas.native)

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QMainWindow
 
 from napari_medseq._napari.notifications import guarded
 from napari_medseq.viewer.canvas_text import pace
+from napari_medseq.viewer.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -50,7 +51,7 @@ class Pieces(QObject):  # type: ignore[misc]
 def pieces_of(viewer: ViewerModel) -> Pieces | None:
     """The pieces of work of a viewer's window, which from now on include texts on its canvas; None if there is no
     window."""
-    viewer = getattr(viewer, "__wrapped__", viewer)
+    viewer = real(viewer)
     window = getattr(getattr(viewer, "window", None), "_qt_window", None)
     if window is None:
         return None

@@ -13,7 +13,8 @@ from napari_medseq.colours import lesion_colour
 from napari_medseq.geometry import Affine
 from napari_medseq.preprocessing import Preview
 from napari_medseq.sequence import SPACE, ImageSequence
-from napari_medseq.viewer.layers import KEY, contrast_limits, to_layer_data
+from napari_medseq.viewer.contrast import percentile_limits
+from napari_medseq.viewer.layers import KEY, to_layer_data
 
 _XYZ = ("x", "y", "z")
 #: the result is shown with the grey levels of the image if its own would differ by less than this share of their range
@@ -55,7 +56,7 @@ def picture_of(preview: Preview, limits: Sequence[float] | None = None) -> Pictu
         The grey levels between which the layer is shown.
     """
     before, after = preview.before, preview.after
-    shown = _limits(limits, contrast_limits(before))
+    shown = _limits(limits, percentile_limits(before))
     plane, other = _plane(before, preview.axis), _plane(after, _flat_axis(after, preview.axis))
     to_mm = _to_display(before, plane)
     into = np.linalg.inv(before.affine) @ after.affine
@@ -71,7 +72,7 @@ def picture_of(preview: Preview, limits: Sequence[float] | None = None) -> Pictu
             result = _over(picture, result)
     else:
         own = after.meta.get("contrast_limits")
-        levels = _limits(own if isinstance(own, Sequence) else None, contrast_limits(after))
+        levels = _limits(own if isinstance(own, Sequence) else None, percentile_limits(after))
         result = _grey(after, other, shown if own is None and _alike(levels, shown) else levels)
     notes = [preview.note, *preview.warnings]
     return Picture(picture, result, to_mm, to_mm @ among, "; ".join(n for n in notes if n))

@@ -18,6 +18,7 @@ from napari_medseq._napari.gone import WhenGone
 from napari_medseq._napari.notifications import guarded, tell
 from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar, mouse_is_held
 from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.viewer.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -113,7 +114,7 @@ def _save_in_job(
 ) -> bool:
     """Let a worker write a copy (`write` takes progress and cancelled), then call `finish` if the viewer still
     exists."""
-    weak = ref(getattr(viewer, "__wrapped__", viewer))
+    weak = ref(real(viewer))
 
     def job(progress: Progress, cancelled: Cancelled) -> Written:
         return write(progress=progress, cancelled=cancelled)

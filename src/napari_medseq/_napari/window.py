@@ -20,6 +20,7 @@ from napari_medseq._napari.pieces import pieces_of
 from napari_medseq._napari.saving import Autosaver, is_saving, save_session_in_job
 from napari_medseq._napari.tabs import tab_newcomers
 from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar
+from napari_medseq.viewer.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -138,7 +139,7 @@ class Guardian(QObject):  # type: ignore[misc]
 def accompany(viewer: ViewerModel) -> Guardian | None:
     """Serve a viewer from now on: slice views, strokes, identity on the canvas, autosave; None if there is no
     window."""
-    viewer = getattr(viewer, "__wrapped__", viewer)
+    viewer = real(viewer)
     verbs.sync_slice_views(viewer)
     verbs.describe(viewer)
     verbs.show_values(viewer)

@@ -9,36 +9,11 @@ from pathlib import Path
 
 from napari_medseq.sequence import ImageSequence
 
-_EXTENSIONS = [
-    ".nii.gz",
-    ".nii",
-    ".hdr",
-    ".img",
-    ".img.gz",
-    ".hdr.gz",
-    ".seg.nrrd",
-    ".seq.nrrd",
-    ".nrrd",
-    ".nhdr",
-    ".mha",
-    ".mhd",
-    ".mgz",
-    ".mgh",
-    ".dcm",
-    ".dicom",
-    ".ima",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".gif",
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-]
+#: medical extensions, longer ones before those that they end in
+_EXTENSIONS = (
+    ".seg.nrrd", ".seq.nrrd", ".nii.gz", ".img.gz", ".hdr.gz", ".nii", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh",
+    ".dicom", ".dcm", ".ima", ".png", ".jpeg", ".jpg", ".bmp", ".tiff", ".tif", ".gif", ".mp4", ".m4v", ".mov", ".avi",
+)  # fmt: skip
 _LABEL_NAME = re.compile(
     r"(^|[_\-. ])(seg|segmentations?|masks?|labels?|dseg|tumou?r|lesions?|gt|ground[_\- ]?truth|annotations?)$"
     r"|^(seg|segmentation|mask|label)[_\-. ]?\d+$",
@@ -61,7 +36,7 @@ _SPELLED = re.compile(
 def stem(path: str | Path) -> str:
     """File name without its medical extension: ``sub-03_T1post.nii.gz`` → ``sub-03_T1post``."""
     name = Path(path).name
-    for extension in sorted(_EXTENSIONS, key=len, reverse=True):
+    for extension in _EXTENSIONS:
         if name.lower().endswith(extension) and len(name) > len(extension):
             return name[: -len(extension)]
     return name

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.geometry import Affine, Reorientation, spacing, to_codes
-from napari_medseq.sequence import SPACE, ImageSequence, Voxels
+from napari_medseq.sequence import ImageSequence, Voxels
 
 #: A step this much longer than the others makes its axis the slice axis.
 _ANISOTROPY = 1.25
@@ -109,6 +109,3 @@ def restored(seq: ImageSequence) -> tuple[Voxels, tuple[str, ...], Affine]:
         turn = Reorientation()
     affine = turn.apply_affine(seq.affine, seq.grid)
     return turned(array, axes, turn), axes, affine
-
-
-__all__ = ["SPACE", "place", "restored", "thickest_axis", "turned"]

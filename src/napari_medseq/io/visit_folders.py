@@ -108,6 +108,7 @@ def _patients_in(folders: list[Path]) -> list[Path]:
 
 
 def is_visit(name: str) -> bool:
+    """Whether a folder's name is that of a visit: a BIDS session, a name with a date, or a visit's word."""
     return bool(SESSION.match(name)) or naming.date_in(name) is not None or is_visit_name(name)
 
 

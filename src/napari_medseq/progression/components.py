@@ -129,8 +129,7 @@ class Lesion:
     @cached_property
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lowest and highest common RAS mm of its bounding box, voxels' faces included."""
-        low, high = self.start - 0.5, self.start + np.array(self.shape) - 0.5
-        corners = np.array([[(low, high)[c >> k & 1][k] for k in (2, 1, 0)] for c in range(8)])
+        corners = geometry.corners(self.shape[::-1], outer=True) + self.start[::-1]
         points = geometry.apply_points(self.common_affine, corners)
         return points.min(axis=0), points.max(axis=0)
 

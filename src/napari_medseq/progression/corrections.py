@@ -177,12 +177,10 @@ def _next_number(graph: Graph, visit: int) -> int:
 def _pieces(old: Lesion, parts: int | Iterable[Sequence[float]] | None) -> tuple[NDArray[np.int64], int]:
     """Piece of each voxel and how many there are."""
     if parts is None:
-        index, member, count = label_components(old.mask.astype(np.uint8))
-        order = np.lexsort((old.index - old.start).T[::-1])
-        back = np.empty(len(order), np.int64)
-        back[order] = member
-        assert len(index) == len(order)
-        return back, count
+        _, in_memory_order, count = label_components(old.mask.astype(np.uint8))
+        member = np.empty(old.voxels, np.int64)
+        member[np.lexsort(old.index.T[::-1])] = in_memory_order
+        return member, count
     points = geometry.apply_points(old.affine, old.index[:, ::-1])
     if isinstance(parts, int):
         if not 2 <= parts <= old.voxels:

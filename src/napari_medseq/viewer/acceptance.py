@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.last_answers import answer_axis
 from napari_medseq.viewer.marks import PAINTED
 from napari_medseq.viewer.parts import shown_slice
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.slices import step_axis
 
 if TYPE_CHECKING:

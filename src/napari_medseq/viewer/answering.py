@@ -19,7 +19,7 @@ from napari_medseq.inference.planes import painted_axis
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.last_answers import answer_axis, answered, as_it_is, remember_answer
 from napari_medseq.viewer.layers import KEY, from_layer, own_array
 from napari_medseq.viewer.lessons import (
@@ -31,6 +31,7 @@ from napari_medseq.viewer.lessons import (
     with_finished,
     with_painted,
 )
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.slices import settled_slices
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import ReadError
-from napari_medseq.geometry import apply_points
+from napari_medseq.geometry import apply_points, corners
 from napari_medseq.viewer.layers import KEY, LayerData
 
 if TYPE_CHECKING:
@@ -139,8 +139,7 @@ def _overlap(one: LayerData, other: LayerData) -> bool:
 
 
 def _box(facts: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    corners = np.stack(np.meshgrid(*([-0.5, n - 0.5] for n in facts["grid"]), indexing="ij"), -1).reshape(-1, 3)
-    world = apply_points(facts["affine"], corners)
+    world = apply_points(facts["affine"], corners(facts["grid"], outer=True))
     return world.min(axis=0), world.max(axis=0)
 
 

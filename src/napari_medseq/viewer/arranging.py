@@ -16,9 +16,10 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
-from napari_medseq.viewer.editing import Editing, editing_of, real
+from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.identity import describe
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.results import add_layers
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Literal
 from weakref import WeakKeyDictionary, WeakMethod, ref
 
+from napari_medseq.viewer.proxies import real
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.utils.events import EmitterGroup
@@ -74,7 +76,7 @@ class _Texts:
     @classmethod
     def of(cls, viewer: ViewerModel) -> _Texts:
         """The texts of a viewer."""
-        viewer = getattr(viewer, "__wrapped__", viewer)
+        viewer = real(viewer)
         texts = cls._all.get(viewer.dims.events)
         if texts is None:
             texts = cls._all[viewer.dims.events] = cls(viewer)

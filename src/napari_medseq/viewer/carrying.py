@@ -19,7 +19,8 @@ from napari_medseq.sequence import ImageSequence, Visit
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.comparing import image_of, worlds_of
-from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.results import add_layers
 
 if TYPE_CHECKING:

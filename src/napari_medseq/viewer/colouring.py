@@ -10,6 +10,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.progression.response import assess
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.followed import Followed, result_of, results_of
+from napari_medseq.viewer.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -154,7 +155,7 @@ class _Colouring:
 
     @classmethod
     def of(cls, viewer: ViewerModel) -> _Colouring:
-        viewer = getattr(viewer, "__wrapped__", viewer)
+        viewer = real(viewer)
         editing = editing_of(viewer)
         if editing not in cls._all:
             cls._all[editing] = cls(viewer)

@@ -19,6 +19,7 @@ from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarde
 from napari_medseq.viewer.history import Action, Change, History, Step
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels, read_at, write_at
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.study import facts_of, studies_in
 from napari_medseq.viewer.unsaved import Unsaved
 
@@ -424,11 +425,6 @@ class Editing:
             viewer.status = str(error)
 
 
-def real(layer: Labels) -> Labels:
-    """The layer itself where napari handed a proxy of it to a plugin."""
-    return getattr(layer, "__wrapped__", layer)
-
-
 def _changed(atoms: Sequence[object], shape: tuple[int, ...]) -> tuple[Voxels, Values]:
     """Flat indices that a stroke changed, each once, and their former values.
 
@@ -463,7 +459,7 @@ _MODELS: WeakKeyDictionary[object, Editing] = WeakKeyDictionary()
 def editing_of(viewer: ViewerModel) -> Editing:
     """The model of editing of a viewer, made when it is first asked for; from then on the viewer's strokes are
     watched."""
-    viewer = getattr(viewer, "__wrapped__", viewer)
+    viewer = real(viewer)
     editing = _MODELS.get(viewer.events)
     if editing is None:
         editing = _MODELS[viewer.events] = Editing(viewer)

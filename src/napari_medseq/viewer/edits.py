@@ -17,8 +17,9 @@ from napari_medseq.masks import tools
 from napari_medseq.masks.labels import LabelArray, Labelled, Operation, combine
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import check_same_grid
-from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.layers import from_layer, layer_kind
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.regions import Region, image_under, intensities, region_of
 from napari_medseq.viewer.study import facts_of
 

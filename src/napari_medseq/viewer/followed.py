@@ -21,9 +21,10 @@ from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.alignments import keep_alignments
-from napari_medseq.viewer.editing import Editing, editing_of, real
+from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.marks import PAINTED, PENDING, Values, carry
 from napari_medseq.viewer.placement import along_of
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.results import add_layers, lesion_colormap, study_for
 
 if TYPE_CHECKING:

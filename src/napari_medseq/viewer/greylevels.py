@@ -6,15 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing.window import PRESETS
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer.contrast import SHOWN, percentile_limits, sampled_values
 from napari_medseq.viewer.layers import from_layer, layer_kind
 from napari_medseq.viewer.readout import unit_of
 from napari_medseq.viewer.study import facts_of, series_name
-from napari_medseq.volumes.padding import without_padding
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -26,15 +24,13 @@ Interpolation = Literal["nearest", "linear", "cubic"]
 SUV_TOPS = (5.0, 7.0, 10.0, 15.0)
 #: percentiles by name; an image that is opened is shown at the first
 PERCENTILES: dict[str, tuple[float, float]] = {
-    "0.5–99.8 %": (0.5, 99.8),
+    "0.5–99.8 %": SHOWN,
     "2–98 %": (2.0, 98.0),
     "5–95 %": (5.0, 95.0),
     "all values": (0.0, 100.0),
 }
 #: Hounsfield units below which only gas is found (fat is at −120 to −90); Hounsfield's scale has air at −1000
 _AIR = -200.0
-#: the number of voxels that percentiles are computed from
-_SAMPLE = 2_000_000
 #: the number of voxels that show whether there is air; fewer, because the window waits for it
 _FEW = 50_000
 
@@ -64,7 +60,7 @@ def window_presets(image: Image) -> list[str]:
 
 def _has_air(image: Image) -> bool:
     """Whether an image of unknown modality has values as low as air and lung in Hounsfield units."""
-    return bool(np.percentile(_values(from_layer(image), _FEW), 1.0) < _AIR)
+    return bool(np.percentile(sampled_values(from_layer(image), _FEW), 1.0) < _AIR)
 
 
 def set_window(
@@ -121,32 +117,6 @@ def _limits(image: Image, window: str | tuple[float, float]) -> tuple[float, flo
         return 0.0, float(window.partition("–")[2]) / unit.factor
     level, width = PRESETS[window]
     return level - width / 2, level + width / 2
-
-
-def percentile_limits(seq: ImageSequence, low: float, high: float) -> tuple[float, float]:
-    """The values at two percentiles of an image, without padding and non-finite values; never equal.
-
-    Parameters
-    ----------
-    seq : ImageSequence
-    low, high : float
-        Percentiles, 0 to 100.
-    """
-    bottom, top = (float(v) for v in np.percentile(_values(seq, _SAMPLE), (low, high)))
-    return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
-
-
-def _values(seq: ImageSequence, most: int) -> NDArray[np.float64]:
-    """About so many values of an image, evenly spread, without padding and non-finite values; 0 and 1 if none is
-    left."""
-    data = seq.data
-    if seq.is_lazy:
-        data = data[tuple(n // 2 if a in ("t", seq.slice_axis) else slice(None) for a, n in seq.sizes.items())]
-    step = max(1, int(np.ceil((np.prod(data.shape) / most) ** (1 / data.ndim))))
-    sample = np.asarray(data[(slice(None, None, step),) * data.ndim], dtype=np.float64)
-    values: NDArray[np.float64] = np.asarray(without_padding(sample, seq), dtype=np.float64)
-    values = values[np.isfinite(values)]
-    return values if values.size else np.array([0.0, 1.0])
 
 
 def series_layers(viewer: ViewerModel, image: Layer) -> list[Image]:

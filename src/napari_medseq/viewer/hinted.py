@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from napari_medseq.errors import MedseqError
 from napari_medseq.masks.labels import LabelArray, put
 from napari_medseq.masks.outlining import Hints, outline
-from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.hint_layers import label_of_each
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.regions import Region, image_under, intensities, region_of
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from napari_medseq.viewer.canvas_text import Place, write_text
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.placement import along_of, camera_of
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.study import facts_of, series_name, studies_in, visits_of
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ class _Described:
     @classmethod
     def of(cls, viewer: ViewerModel) -> _Described:
         """The texts of a viewer."""
-        viewer = getattr(viewer, "__wrapped__", viewer)
+        viewer = real(viewer)
         editing = editing_of(viewer)
         if editing not in cls._all:
             cls._all[editing] = cls(viewer)

@@ -10,9 +10,9 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.viewer.editing import real
 from napari_medseq.viewer.layers import from_layer
 from napari_medseq.viewer.lessons import most_doubtful
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.slices import painted_slices, settled_slices
 
 if TYPE_CHECKING:

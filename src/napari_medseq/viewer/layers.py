@@ -21,8 +21,9 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Affine, Reorientation, spacing, to_codes
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.unread import UnreadVoxels
+from napari_medseq.viewer.contrast import percentile_limits
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.sliceview import SliceView, ras_affine, slice_view, world_matrix
-from napari_medseq.volumes.padding import without_padding
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -35,7 +36,6 @@ _XYZ = ("x", "y", "z")
 #: sizes are rounded to multiples of this, so that napari counts slider steps exactly and never misses the last slice
 _GRAIN = 2.0**-24
 _JITTER = 0.01
-_SAMPLE = 1_000_000
 _MOST_AXES = 4
 AT_MOST = "at most frames, z, y and x can be used"
 
@@ -237,32 +237,13 @@ def _look(seq: ImageSequence) -> dict[str, Any]:
     """Colours and contrast limits of an image."""
     if "c" in seq.axes:
         return {"rgb": True}
-    limits = seq.meta.get("contrast_limits") or contrast_limits(seq)
+    limits = seq.meta.get("contrast_limits") or percentile_limits(seq)
     # stated explicitly, because napari takes three or four sagittal slices, which lie along the last axis, for colours
     return {
         "rgb": False,
         "colormap": seq.meta.get("colormap", "gray"),
         "contrast_limits": [float(v) for v in limits],
     }
-
-
-def contrast_limits(seq: ImageSequence) -> tuple[float, float]:
-    """Grey levels that show the image well: the 0.5 % and 99.8 % percentiles of a sample (lazily read images: of a
-    middle slice)."""
-    data = seq.data
-    if seq.is_lazy:
-        data = data[tuple(n // 2 if a in ("t", seq.slice_axis) else slice(None) for a, n in seq.sizes.items())]
-        data = np.asarray(data)
-    step = max(1, round((data.size / _SAMPLE) ** (1 / data.ndim)))
-    sample = np.asarray(data[(slice(None, None, step),) * data.ndim], dtype=np.float64)
-    values = np.asarray(without_padding(sample, seq), dtype=np.float64)
-    values = values[np.isfinite(values)]
-    if values.size == 0:
-        return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
-    if high <= low:
-        low, high = float(values.min()), float(values.max())
-    return (low, high) if high > low else (low, low + 1.0)
 
 
 # -- and back ----------------------------------------------------------------------------------------------------------
@@ -310,7 +291,7 @@ def layer_kind(layer: Layer) -> str:
     Images and labels with more axes than frames, z, y and x are of a kind of their own, which nothing here works on,
     such as "image with 5 axes".
     """
-    layer = getattr(layer, "__wrapped__", layer)
+    layer = real(layer)
     kind = str(getattr(layer, "_type_string", ""))
     if (
         kind in ("image", "labels")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer import layers as _layers
-from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.marks import PAINTED, Flags, Values
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.results import show_segmentation
 from napari_medseq.viewer.slices import corrected_slices, step_axis
 

@@ -15,6 +15,7 @@ from napari_medseq.viewer.active import DRAWING, MouseEvent
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.layers import from_layer, layer_kind
 from napari_medseq.viewer.marks import Mask, Voxels
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.regions import image_under, intensities, region_of
 from napari_medseq.volumes.padding import is_padding
 
@@ -130,7 +131,7 @@ def limit_brush(
     MedseqError
         If `low` is above `high`.
     """
-    viewer = getattr(viewer, "__wrapped__", viewer)
+    viewer = real(viewer)
     editing = editing_of(viewer)
     if isinstance(editing.limit, BrushLimit):
         editing.limit.release(viewer)
@@ -140,7 +141,7 @@ def limit_brush(
     low, high = (-np.inf if low is None else float(low)), (np.inf if high is None else float(high))
     if low > high:
         raise MedseqError(f"The range from {low:g} to {high:g} is empty: its lower end is above its upper end.")
-    limit = BrushLimit(viewer, None if image is None else getattr(image, "__wrapped__", image), low, high)
+    limit = BrushLimit(viewer, None if image is None else real(image), low, high)
     editing.limit = limit
     limit.watch(viewer)
     return limit

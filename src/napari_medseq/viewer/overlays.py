@@ -28,6 +28,7 @@ from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.mixing import Mode, difference_colours, largest_difference, mixed_images
 from napari_medseq.viewer.overlaid import Overlaid, OverlayJob, brought, overlay_job, prepare_overlay
 from napari_medseq.viewer.placement import along_of
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.results import add_layers
 from napari_medseq.viewer.twins import Connections
 
@@ -273,7 +274,7 @@ def show_overlay(viewer: ViewerModel, overlaid: Overlaid, mode: Mode = "checkerb
     if mode not in get_args(Mode):
         raise SettingsError(f"There is no overlay {mode!r}; choose {', '.join(get_args(Mode))}.")
     close_overlay(viewer)
-    viewer = getattr(viewer, "__wrapped__", viewer)
+    viewer = real(viewer)
     overlay = _OVERLAYS[editing_of(viewer)] = Overlay(viewer, overlaid, mode)
     return overlay
 

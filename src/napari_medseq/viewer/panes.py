@@ -25,6 +25,7 @@ from napari_medseq.viewer.linking import Linked, View
 from napari_medseq.viewer.pane import Pane, PanePlan, anchor_among, step_through_plane
 from napari_medseq.viewer.placement import camera_of
 from napari_medseq.viewer.positions import Place, moved, place_of, shown_at
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.twins import Connections, Twin
 from napari_medseq.viewer.windows import link_windows
 
@@ -345,7 +346,7 @@ def open_panes(
 ) -> Panes:
     """Open panes for a viewer in place of those that are open."""
     close_panes(viewer)
-    viewer = getattr(viewer, "__wrapped__", viewer)
+    viewer = real(viewer)
     panes = _PANES[editing_of(viewer)] = Panes(viewer, kind, plans, visits=visits, windows=windows)
     return panes
 

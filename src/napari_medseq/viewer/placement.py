@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import SPACE
 from napari_medseq.viewer.layers import true_world_matrix, turn_view
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.study import facts_of
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ _KEPT: WeakSet[EmitterGroup] = WeakSet()
 def sync_slice_views(viewer: ViewerModel) -> None:
     """Place the layers of this package for the axis that is stepped through whenever the order of axes changes, from
     now on."""
-    viewer = getattr(viewer, "__wrapped__", viewer)  # the proxy that napari hands to plugins is deleted at once
+    viewer = real(viewer)
     events = viewer.dims.events
     if events in _KEPT:
         return

@@ -13,6 +13,7 @@ from napari_medseq.viewer.active import shown_visit, visit_of
 from napari_medseq.viewer.canvas_text import write_text
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.layers import from_layer, layer_kind
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.study import facts_of, series_name
 from napari_medseq.volumes.padding import is_padding
 
@@ -131,7 +132,7 @@ _UNITS: WeakKeyDictionary[Layer, Unit] = WeakKeyDictionary()
 
 
 def _unit(layer: Image) -> Unit:
-    layer = getattr(layer, "__wrapped__", layer)
+    layer = real(layer)
     if layer not in _UNITS:
         _UNITS[layer] = unit_of(layer)
     return _UNITS[layer]
@@ -179,7 +180,7 @@ class _Readout:
 
     @classmethod
     def of(cls, viewer: ViewerModel) -> _Readout:
-        viewer = getattr(viewer, "__wrapped__", viewer)
+        viewer = real(viewer)
         editing = editing_of(viewer)
         if editing not in cls._all:
             cls._all[editing] = cls(viewer)

@@ -46,16 +46,10 @@ def add_layers(viewer: ViewerModel, data: Sequence[_layers.LayerData]) -> list[L
 def show_segmentation(viewer: ViewerModel, image: Layer, segmentation: Segmentation) -> list[Layer]:
     """Show the result of `ms.segment` for the image of a layer, at the same place and visit."""
     added = []
-    for output in (segmentation.labels, segmentation.probability, segmentation.uncertainty):
+    for ending in ("labels", "probability", "uncertainty"):
+        output: ImageSequence | None = getattr(segmentation, ending)
         if output is None:
             continue
-        ending = (
-            "labels"
-            if output is segmentation.labels
-            else "probability"
-            if output is segmentation.probability
-            else "uncertainty"
-        )
         extra: dict[str, Any] = {"name": f"{image.name} {ending}", "opacity": 0.6}
         if output.kind == "labels":
             used_colours = looks.colours_in_use(

@@ -32,11 +32,12 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.appearance import colour_facts
-from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import Followed, results_of
 from napari_medseq.viewer.last_answers import answered
 from napari_medseq.viewer.marks import Flags
 from napari_medseq.viewer.placement import camera_of
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.records import plain, write_labels
 
 if TYPE_CHECKING:

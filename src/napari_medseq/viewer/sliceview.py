@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.geometry import RAS_LPS, Affine, apply_points
+from napari_medseq.geometry import RAS_LPS, Affine, apply_points, corners
 from napari_medseq.sequence import SPACE
 
 Matrix = NDArray[np.float64]
@@ -107,7 +107,7 @@ def slice_view(affine: Affine, grid: tuple[int, int, int], slice_axis: str = "z"
     centre = (np.array(grid[::-1], dtype=np.float64) - 1) / 2
     translate = linear @ centre + true[:3, 3] - rotate @ shear @ (scale * centre)
     view = SliceView(scale, rotate, shear, translate, 0.0)
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid[::-1]])).reshape(3, -1).T
+    at = corners(grid[::-1])
     back = np.linalg.inv(true) @ view.matrix
-    moved = np.abs(apply_points(back, corners) - corners).max()
+    moved = np.abs(apply_points(back, at) - at).max()
     return SliceView(scale, rotate, shear, translate, float(moved))

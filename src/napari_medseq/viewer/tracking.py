@@ -19,9 +19,10 @@ from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
-from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import Followed, Taken, result_of, results_of, show_progression
 from napari_medseq.viewer.marks import Mask, Values
+from napari_medseq.viewer.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import WriteError
-from napari_medseq.geometry import apply_points, to_codes
+from napari_medseq.geometry import apply_points, corners, to_codes
 from napari_medseq.io.dicom import series
 from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.privacy import without_identifiers
@@ -108,8 +108,8 @@ def on_stack(seq: ImageSequence, stack: Stack) -> NDArray[np.generic] | None:
     if back.shape != shape[::-1]:
         return None
     affine = turn.apply_affine(seq.affine, seq.grid)
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
-    apart = np.abs(apply_points(affine, corners) - apply_points(stack.affine, corners)).max()
+    at = corners(shape)
+    apart = np.abs(apply_points(affine, at) - apply_points(stack.affine, at)).max()
     return np.asarray(back) if apart <= _WITHIN_MM else None
 
 

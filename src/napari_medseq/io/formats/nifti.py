@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import GeometryError, ReadError
-from napari_medseq.geometry import Affine, apply_points, as_affine
+from napari_medseq.geometry import Affine, apply_points, as_affine, corners
 from napari_medseq.io import frame_times, naming
 from napari_medseq.io.formats import nifti_header
 from napari_medseq.io.formats.nifti_header import RawHeader
@@ -171,8 +171,7 @@ def _own_affine(stored: object, derived: Affine) -> Affine:
 
 
 def _corners(affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    grid = np.array(np.meshgrid(*[(0, n - 1) for n in (*shape[:3], 1, 1)[:3]])).reshape(3, -1).T
-    return apply_points(affine, grid)
+    return apply_points(affine, corners((*shape[:3], 1, 1)[:3]))
 
 
 def _usable(matrix: Any, name: str, notes: list[str]) -> Affine | None:
