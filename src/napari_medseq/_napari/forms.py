@@ -7,6 +7,7 @@ import ast
 import math
 import types
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, SpinBox
@@ -171,17 +172,13 @@ def tooltip_of(model: type[BaseModel], name: str) -> str:
         lines.append(f"Empty: {facts.none}.")
     lines.append(f"In scripts: {name}.")
     # Qt wraps lines only in rich text
-    return f"<qt>{'<br>'.join(_escaped(line) for line in lines)}</qt>"
+    return f"<qt>{'<br>'.join(escape(line, quote=False) for line in lines)}</qt>"
 
 
 def _bounds_in_words(facts: SettingFacts) -> str:
     least, most = "> " if facts.minimum_excluded else "≥ ", "< " if facts.maximum_excluded else "≤ "
     bounds = ((least, facts.minimum), (most, facts.maximum))
     return ", ".join(f"{sign}{limit:g}" for sign, limit in bounds if limit is not None)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _plain(annotation: object) -> tuple[object, bool]:

@@ -3,6 +3,7 @@ the versions."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -52,7 +53,7 @@ def _files(study: Path) -> Iterator[tuple[str, Path]]:
     if not study.is_dir():
         yield study.name, study
         return
-    tops = [study, *sorted(study.parent.glob(f"derivatives/*/{_escaped(study.name)}"))]
+    tops = [study, *sorted(study.parent.glob(f"derivatives/*/{glob.escape(study.name)}"))]
     tops += [p for p in [study.parent / "derivatives" / study.name] if p.is_dir()]
     for number, top in enumerate(tops):
         seen = set()
@@ -66,10 +67,6 @@ def _files(study: Path) -> Iterator[tuple[str, Path]]:
             for name in sorted(names):
                 path = Path(root, name)
                 yield f"{number}/{path.relative_to(top).as_posix()}", path
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def _content(path: Path) -> str:

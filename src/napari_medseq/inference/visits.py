@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
@@ -197,7 +196,7 @@ def stack_visits(
         for other in channels:
             if other.axes != exams[0][0].axes:
                 raise MedseqError(f"{other.name} has axes {other.axes}, but {exams[0][0].name} {exams[0][0].axes}.")
-    each = tuple(tuple(measure(_slices(c), c.name) for c in exams[i]) for i in order)
+    each = tuple(tuple(measure(list(c.volume_zyx()), c.name) for c in exams[i]) for i in order)
     stacks: list[VisitStack] = []
     remaining = list(order)
     while remaining:
@@ -212,10 +211,6 @@ def stack_visits(
         channels = [_stacked([m[k] for m in moved], exams[base][0]) for k in range(len(exams[base]))]
         stacks.append(VisitStack(channels, list(order), [order.index(i) for i in own], each, since))
     return stacks
-
-
-def _slices(seq: ImageSequence) -> list[NDArray[np.generic]]:
-    return list(seq.volume_zyx())
 
 
 def _same_place(a: ImageSequence, a_to: Affine, b: ImageSequence, b_to: Affine) -> bool:

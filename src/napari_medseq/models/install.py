@@ -20,7 +20,7 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 
@@ -126,7 +126,9 @@ def _add(
             raise ModelError(f"{text} is neither a folder nor a zip file nor an http(s) URL; nothing was installed.")
         inside = _bundle_root(staging, text)
         default_name = (
-            read_info(inside).name if inside != staging or "napari_medseq" in _metadata(inside) else _last_name(text)
+            read_info(inside).name
+            if inside != staging or "napari_medseq" in bundle.read_json(inside / bundle.METADATA)
+            else _last_name(text)
         )
         target = root / _checked_name(name or default_name)
         if target.exists():
@@ -388,10 +390,6 @@ def _bundle_root(staging: Path, source: str) -> Path:
         if (candidate / bundle.METADATA).is_file():
             return candidate
     raise ModelError(f"{source} holds no model bundle: there is no {bundle.METADATA} in it. Nothing was installed.")
-
-
-def _metadata(folder: Path) -> Mapping[str, object]:
-    return bundle.read_json(folder / bundle.METADATA)
 
 
 # -- knowing it again ------------------------------------------------------------------------------------------------

@@ -124,11 +124,10 @@ def shrunk(volume: NDArray[np.float32], affine: Affine, spacing: float) -> tuple
 
 def shrinking(affine: Affine, grid: Sequence[int], spacing: float) -> list[int]:
     """Number of voxels along (x, y, z) that `shrunk` averages into one."""
-    return [max(1, min(int(spacing / s + 1e-6), n // 8)) for s, n in zip(_steps(affine), grid, strict=True)]
-
-
-def _steps(affine: Affine) -> list[float]:
-    return [float(s) for s in geometry.spacing(affine)]
+    return [
+        max(1, min(int(spacing / s + 1e-6), n // 8))
+        for s, n in zip(geometry.spacing(affine).tolist(), grid, strict=True)
+    ]
 
 
 def optimise(

@@ -17,7 +17,7 @@ from napari_medseq import files
 from napari_medseq.errors import SettingsError, WriteError
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
-from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import Visit
 from napari_medseq.training import splits
 from napari_medseq.training.automatic import AutoResult, plan_automatically, train_automatically
@@ -384,7 +384,7 @@ def _cross_validate(
     rows: list[dict[str, Any]] = []
     results: list[TrainingResult] = []
     for i, held_out in enumerate(splits.folds([x.patient for x in cases], c.folds, c.loop.seed), 1):
-        part = c.model_copy(
+        own = c.model_copy(
             update={
                 "folds": 0,
                 "hold_out": (*c.hold_out, *held_out),
@@ -393,15 +393,12 @@ def _cross_validate(
             }
         )
 
-        def fold_progress(done: int, total: int, message: str, before: int = (i - 1), fold: int = i) -> None:
-            if progress is not None:
-                progress(before * total + done, c.folds * total, f"fold {fold}: {message}")
-
-        result = train_cases(part, [x for x in cases if x.patient not in held_out], group, fold_progress, cancelled)
+        shown = part(progress, (i - 1) / c.folds, i / c.folds, f"fold {i}: ")
+        result = train_cases(own, [x for x in cases if x.patient not in held_out], group, shown, cancelled)
         results.append(result)
         for case in (x for x in cases if x.patient in held_out):
             check(cancelled)
-            scores = task.scores(result.model.sequence_network, case, part)
+            scores = task.scores(result.model.sequence_network, case, own)
             rows.append({"fold": i, "patient": case.patient, "case": case.name, **scores})
     table = pd.DataFrame(rows)
     patients = table.drop(columns=["fold", "case"]).groupby("patient").mean()
@@ -443,7 +440,6 @@ def synthetic_cases(
         if progress is not None:
             progress(k + 1, c.synthetic, "making synthetic cases")
     if cases:
-        temporary = path.with_suffix(".tmp")
-        torch.save([(x.patient, x.name, x.image, x.labels) for x in cases], temporary)
-        os.replace(temporary, path)
+        with files.replacing(path) as temporary:
+            torch.save([(x.patient, x.name, x.image, x.labels) for x in cases], temporary)
     return cases

@@ -188,12 +188,8 @@ def _marked(job: CarryJob, mask: ImageSequence, measure: str) -> ImageSequence:
         name=job.mask.name,
         label_names=job.mask.label_names,
         meta={**mask.meta, "carried": note},
-        data=_small(mask, job),
+        data=np.asarray(mask.data).astype(job.mask.data.dtype, copy=False),
     )
-
-
-def _small(mask: ImageSequence, job: CarryJob) -> np.ndarray:
-    return np.asarray(mask.data).astype(job.mask.data.dtype, copy=False)
 
 
 def show_carried(
