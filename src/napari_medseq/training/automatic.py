@@ -300,6 +300,7 @@ def _decoded(c: AutoConfig, layout: Layout, kept_back: Collection[str]) -> Decod
         layout.modalities | (dict.fromkeys(layout.channels, c.modality) if c.modality else {}),
         channels=layout.channels,
         merge=c.merge,
+        ignored=layout.ignored,
     )
 
 

@@ -69,7 +69,7 @@ def check_data(
     """
     layout = find_layout(folder, patient=patient, channels=channels, labels=labels, task=task)
     survey = _Survey(layout)
-    decoded = Decoded(layout.entries, layout.modalities, channels=layout.channels)
+    decoded = Decoded(layout.entries, layout.modalities, channels=layout.channels, ignored=layout.ignored)
     for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
         try:
             with unheard(), heard() as issued, warnings.catch_warnings():

@@ -56,7 +56,9 @@ class Decoded:
         *,
         channels: Sequence[str] = (),
         merge: bool = False,
+        ignored: Sequence[int] = (),
     ) -> None:
+        self.ignored = tuple(ignored)
         self.entries, self.modalities = list(entries), dict(modalities)
         self.channels, self.merge = list(channels), merge
         self.most = min(_KEPT_BYTES, int(LARGE * (available_bytes() or _KEPT_BYTES)))
@@ -82,8 +84,13 @@ class Decoded:
         if labels.size("t") != first.size("t"):
             raise MedseqError(
                 f"{entry.case}: the image has {first.size('t')} frame(s), but the labels have {labels.size('t')}; give labels with as many "
-                "frames (those without a label are not learned from), or the frame that was labelled as an image of its own."
+                "frames (those without a label are not learned from), or the frame that was labelled as an image of its own. If these are "
+                "channels, name as many in dataset.json, or save each as a file of its own."
             )
+        if self.ignored:
+            data = np.asarray(labels.data)
+            wide = np.int64 if data.dtype.itemsize > 4 else np.promote_types(data.dtype, np.int8)
+            labels = labels.replace(data=np.where(np.isin(data, self.ignored), -1, data.astype(wide)))
         if self.merge:
             labels = labels.replace(data=np.sign(np.asarray(labels.data)).astype(np.int8), label_names={})
         size = sum(np.asarray(c.data).nbytes for c in (*channels.values(), labels))

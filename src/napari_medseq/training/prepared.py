@@ -54,7 +54,10 @@ def measured(
         raise decoded.nothing_left("No case could be read")
     values = sorted(measuring.volumes)
     if not values:
-        raise MedseqError("No case holds any label; there is nothing to learn.")
+        raise MedseqError(
+            f"None of the {len(cases_seen)} cases that were read holds a label above 0, so there is nothing to learn; look at the files of "
+            f"labels, such as {decoded.entries[0].labels[0]}."
+        )
     if not names:
         _check_values(values, numbered=measuring.numbered)
         _warn_of_two_whites(measuring.values)

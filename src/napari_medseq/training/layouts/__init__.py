@@ -16,7 +16,7 @@ from pathlib import Path
 from napari_medseq.errors import SettingsError
 from napari_medseq.training.layouts.dicom import of_dicom
 from napari_medseq.training.layouts.entries import LOSSY, PICTURES, VOLUMES, Entry, Layout, files_in, some
-from napari_medseq.training.layouts.folders import images_in
+from napari_medseq.training.layouts.folders import images_in, labels_in
 from napari_medseq.training.layouts.frames import frame_folders, of_frames
 from napari_medseq.training.layouts.pairs import of_pairs, pairs_in
 from napari_medseq.training.layouts.patients import EACH, with_patients
@@ -104,12 +104,26 @@ def _hint(folder: Path) -> str:
     ]
     if images_in(folder) is not None and labels:
         return f"Of several folders of labels ({some(labels)}), call the one to learn from 'labels'. "
+    if images_in(folder) is not None and len(structures := _structure_folders(folder)) > 1:
+        a, b = structures[:2]
+        return (
+            f"Where {some(structures)} are structures with a mask of each in each image, put the masks beside their image: "
+            f"patient1/image.nii.gz with patient1/masks/{a}.nii.gz, patient1/masks/{b}.nii.gz, … "
+        )
     if len(inside) > 1 and all(files_in(p) for p in inside):
         return (
             f"If its folders ({some([p.name for p in inside])}) are classes of whole images, list these in a CSV with the columns patient, "
             "image and class. "
         )
     return ""
+
+
+def _structure_folders(folder: Path) -> list[str]:
+    """Folders beside those of images, or in those of labels, that hold files of the same names as the images."""
+    images, labels = images_in(folder), labels_in(folder)
+    names = {p.name for p in files_in(images)} if images is not None else set()
+    places = [p for p in sorted((labels or folder).iterdir()) if p.is_dir() and p != images]
+    return [p.name for p in places if names & {f.name for f in files_in(p)}]
 
 
 def _seen(folder: Path) -> str:

@@ -63,6 +63,8 @@ class Layout:
     doubts : tuple of str
     answers : tuple of str
         The classes of whole cases, or of their slices or frames, in order, where these are what is learned rather than labels.
+    ignored : tuple of int
+        Values of the labels that mean "not annotated".
     """
 
     kind: str
@@ -72,6 +74,7 @@ class Layout:
     modalities: dict[str, str] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    ignored: tuple[int, ...] = ()
 
 
 def files_in(folder: Path, endings: Sequence[str] = (*VOLUMES, *PICTURES)) -> list[Path]:

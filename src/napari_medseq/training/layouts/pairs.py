@@ -18,6 +18,9 @@ from napari_medseq.training.layouts import names
 from napari_medseq.training.layouts.entries import PICTURES, Entry, Layout, files_in, some
 from napari_medseq.training.layouts.folders import pair_in, part_of
 
+#: nnU-Net's name for the label of voxels that nobody annotated
+_IGNORED = "ignore"
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -75,7 +78,16 @@ def of_pairs(folder: Path, pairs: Sequence[Pair]) -> Layout:
     kind = "nnU-Net raw or MSD" if facts else f"folders {pairs[0].images.name} and {pairs[0].labels.name}"
     if len(pairs) > 1:
         kind = "folders of images and labels: " + some([f"{p.images.relative_to(folder)}" for p in pairs])
-    return Layout(kind, tuple(entries), tuple(channels), _class_names(facts), _modalities(channel_names), tuple(doubts))
+    labels = _Labels.of(facts)
+    return Layout(
+        kind,
+        tuple(entries),
+        tuple(channels),
+        labels.classes,
+        _modalities(channel_names),
+        (*labels.doubts, *doubts),
+        ignored=labels.ignored,
+    )
 
 
 def _cases(pair: Pair, channel_names: Mapping[int, str]) -> tuple[list[Entry], list[str]]:
@@ -131,18 +143,46 @@ def _channel_names(facts: Mapping[str, object]) -> dict[int, str]:
     return {int(k): str(v) for k, v in declared.items() if str(k).isdigit()}
 
 
-def _class_names(facts: Mapping[str, object]) -> dict[int, str]:
-    """MSD says {"1": "anterior"}, nnU-Net {"anterior": 1}; regions of several labels are left out."""
-    declared = facts.get("labels")
-    if not isinstance(declared, Mapping):
-        return {}
-    names: dict[int, str] = {}
-    for key, value in declared.items():
-        if str(key).isdigit():
-            names[int(key)] = str(value)
-        elif isinstance(value, int):
-            names[value] = str(key)
-    return {k: v for k, v in sorted(names.items()) if k > 0}
+@dataclass(frozen=True)
+class _Labels:
+    """What ``dataset.json`` says of the label values."""
+
+    classes: dict[int, str]
+    ignored: tuple[int, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, facts: Mapping[str, object]) -> _Labels:
+        """MSD says {"1": "anterior"}, nnU-Net {"anterior": 1}, {"whole": [1, 2], "core": 2} and {"ignore": 3}."""
+        declared = facts.get("labels")
+        if declared is None:
+            return cls({})
+        regions: dict[str, tuple[int, ...]] = {}
+        if isinstance(declared, Mapping):
+            for key, value in declared.items():
+                name, values = (value, [key]) if str(key).isdigit() else (key, value)
+                listed = values if isinstance(values, list) else [values]
+                if all(str(v).isdigit() for v in listed):
+                    regions[str(name)] = (*regions.get(str(name), ()), *(int(v) for v in listed))
+        if not regions:
+            return cls(
+                {}, doubts=("dataset.json names its labels in a way that is not understood, so they are numbered",)
+            )
+        ignored = regions.pop(_IGNORED, ())
+        doubts = (
+            [f"the label {some([str(v) for v in ignored])} is not annotated, as dataset.json says"] if ignored else []
+        )
+        values = sorted({v for of in regions.values() for v in of if v > 0})
+        classes: dict[int, str] = {}
+        for value in values:
+            name, region = min(((n, of) for n, of in regions.items() if value in of), key=lambda item: len(item[1]))
+            classes[value] = name if len(region) == 1 else f"{name}, label {value}"
+        if wide := [n for n, of in regions.items() if len(of) > 1]:
+            doubts.append(
+                f"dataset.json has regions of several labels ({some(wide)}): each label is learned as a class of its own "
+                f"({', '.join(classes.values())}), and a region is all its labels together"
+            )
+        return cls(classes, ignored, tuple(doubts))
 
 
 def _modalities(names: Mapping[int, str]) -> dict[str, str]:

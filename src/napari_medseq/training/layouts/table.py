@@ -152,7 +152,7 @@ def _entries(table: _Table, truth: str) -> list[Entry]:
         absent = [p for p in (*(v[0] for v in images.values()), *labels) if not p.exists()]
         if absent:
             raise SettingsError(
-                f"{path}, line {number}: {absent[0]} is not there; paths are relative to the table's folder."
+                f"{path}, line {number}: {absent[0]} is not there; paths are relative to the table's folder, or complete."
             )
         answer = row[truth] if truth == "class" else ""
         if ";" in answer:

@@ -27,7 +27,7 @@ def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None
     """The cases of a tree: one for each file of labels, or for each folder of structures."""
     everything = _all_files(folder)
     inside = {p: p.relative_to(folder) for p in everything}  # what the folder itself is called says nothing
-    truths = [p for p in everything if (fnmatchcase(stem(p), labels) if labels else names_labels(inside[p]))]
+    truths = [p for p in everything if (_matches(inside[p], labels) if labels else names_labels(inside[p]))]
     of_truths = set(truths)
     images = [p for p in everything if p not in of_truths and not names_labels(inside[p])]
     if labels is None and channels is None and (several := _structures(folder, truths, images)) is not None:
@@ -61,13 +61,18 @@ def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None
     return Layout("labels beside their images", tuple(entries), order, classes, doubts=(*joined, *doubts[:20]))
 
 
+def _matches(path: Path, pattern: str) -> bool:
+    """Whether a file's name without its ending matches a pattern, or its path in the data set a pattern with a slash."""
+    return fnmatchcase(path.as_posix() if "/" in pattern else stem(path), pattern)
+
+
 def _joined(folder: Path, entries: Sequence[Entry]) -> tuple[list[Entry], dict[int, str], list[str]]:
     """The entries, those on one image as one with a class for each mask's name.
 
     Raises
     ------
     SettingsError
-        If an image has several masks whose names are those of no other image's.
+        If an image has several masks whose names are those of no other image's, or that are called the same.
     """
     groups: dict[tuple[tuple[str, tuple[Path, ...]], ...], list[Entry]] = {}
     for entry in entries:
@@ -87,6 +92,7 @@ def _joined(folder: Path, entries: Sequence[Entry]) -> tuple[list[Entry], dict[i
     classes = {name: k for k, name in enumerate(sorted(counts), 1)}
     out = []
     for own in groups.values():
+        _refuse_twins([e.labels[0].relative_to(folder) for e in own])
         masks = tuple(sorted(e.labels[0] for e in own))
         folders = own[0].case.rpartition("/")[0]
         case = own[0].case if len(own) == 1 else folders or stem(next(iter(own[0].images.values()))[0])
@@ -100,9 +106,32 @@ def _joined(folder: Path, entries: Sequence[Entry]) -> tuple[list[Entry], dict[i
     return out, {k: name for name, k in classes.items()}, [doubt]
 
 
+def _refuse_twins(masks: Sequence[Path]) -> None:
+    """Refuse masks of one image that have the same name in different folders: only a person knows which of them counts.
+
+    Raises
+    ------
+    SettingsError
+    """
+    name = next((n for n, count in Counter(m.name for m in masks).items() if count > 1), None)
+    if name is None:
+        return
+    twins = sorted(m for m in masks if m.name == name)
+    differ = next(k for k, parts in enumerate(zip(*(m.parts for m in twins), strict=False)) if len(set(parts)) > 1)
+    pattern = f"{'*/' if differ else ''}{twins[0].parts[differ]}/*"
+    raise SettingsError(
+        f"There are several masks called {name} of one image: {some([m.as_posix() for m in twins])}. Say which is to be learned, "
+        f'by its path: labels="{pattern}" (--labels for check, --set labels=... for train).'
+    )
+
+
 def _structure(entry: Entry) -> str:
     """What a mask shows, by its name without that of its image."""
     core, image = core_of_labels(stem(entry.labels[0]), keep_case=True), stem(next(iter(entry.images.values()))[0])
+    shared = _entities(Path(image))
+    tokens = [t for t in core.split("_") if not (m := re.match("([a-z]+)-", t)) or m[1] not in shared]
+    if shared and 0 < len(tokens) < len(core.split("_")):  # BIDS: what is the image's own says nothing about the mask
+        return "_".join(tokens)
     for name in (image, core_of_image(image)):
         if core.lower().startswith(name.lower()) and core[len(name) :].strip("-_. "):
             return core[len(name) :].strip("-_. ")
