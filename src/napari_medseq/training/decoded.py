@@ -157,8 +157,8 @@ class Decoded:
     def leave_out(self, entry: Entry, error: MedseqError) -> None:
         """Warn why a case cannot be used, and go on without it."""
         self.entries = [e for e in self.entries if e is not entry]
-        self.left_out.append(f"{entry.case} is left out: {error}")
-        warnings.warn(f"{entry.case} is left out: {error}", MedseqWarning, stacklevel=3)
+        self.left_out.append(f"{entry.case} is left out: {str(error).removeprefix(f'{entry.case}: ')}")
+        warnings.warn(self.left_out[-1], MedseqWarning, stacklevel=3)
 
     def nothing_left(self, what: str) -> MedseqError:
         """The error that nothing is left, with the first reason and how many more there are."""

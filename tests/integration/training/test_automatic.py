@@ -80,7 +80,7 @@ def test_a_folder_and_some_time_make_a_bundle_that_segments(tmp_path: Path) -> N
     again = ms.segment(image, [result.folder, result.folder])
     assert np.array_equal(again.labels.data, found.labels.data)
     for wrong, said in (
-        ({"views": 1, "outputs": ("uncertainty",)}, "slab network"),
+        ({"views": 1, "outputs": ("uncertainty",)}, "no steps to sample from"),
         ({"outputs": ("mask",)}, "are not known"),
         ({"transforms": [None]}, "along visits"),
     ):

@@ -142,7 +142,7 @@ def test_an_image_of_one_value_does_not_show_what_is_labelled(tmp_path: Path) ->
     written(tmp_path, image().labels_like(lesion(), name="a", label_names={}))
     ms.write(image(data=np.full(SHAPE, 7, np.float32)), tmp_path / "images" / "a.nii.gz")
     with pytest.raises(
-        MedseqError, match=r"No case could be read\. a is left out: a: every voxel of the image has one value"
+        MedseqError, match=r"No case could be read\. a is left out: every voxel of the image has one value"
     ):
         measured(decoded_of(tmp_path), {}, None, None)
     ms.write(image().labels_like(lesion(), name="b", label_names={}), tmp_path / "labels" / "b.nii.gz")
@@ -160,6 +160,13 @@ def test_frames_without_labels_of_their_own_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default::napari_medseq.errors.MedseqWarning")
+def test_what_is_left_out_is_named_once(tmp_path: Path) -> None:
+    other = blob(0, (3, 9, 10), name="labels")
+    written(tmp_path, other.labels_like(np.ones((3, 9, 10), np.uint8), name="labels", label_names={}))
+    with pytest.raises(MedseqError, match=r"No case could be read\. a is left out: the labels do not lie on the grid"):
+        measured(Decoded(find_layout(tmp_path).entries, {}), {}, None, None)
+
+
 def test_masks_of_two_whites_are_doubted(tmp_path: Path) -> None:
     for case, white in (("a", 1), ("b", 255)):
         written(tmp_path, image().labels_like(white * lesion(), name=case, label_names={}), case)
