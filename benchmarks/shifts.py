@@ -229,7 +229,7 @@ JUDGED = {
         "propagate", painted("acdc"), carried, dice_beyond, unseen=True, patients=2, mended=False, turns=1, shifts=SHORT
     ),
     "brain-tumor-slices": Judged(
-        "brain-tumor-slices", brains, classified, ranked, unseen=False, patients=3, measure=AUC, turns=1
+        "brain-tumor-slices", brains, classified, ranked, unseen=False, patients=3, measure=AUC, turns=1, thin=8
     ),
     "brain-tumor": Judged("brain-tumor", brains, segmented, dice, unseen=False, patients=2, turns=1, thin=8),
 }  # fmt: skip
