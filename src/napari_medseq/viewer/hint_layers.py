@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.active import MouseEvent, Stroke
-from napari_medseq.viewer.editing import Editing, editing_of, real
+from napari_medseq.viewer.editing import Editing, editing_of
+from napari_medseq.viewer.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
