@@ -269,6 +269,33 @@ def test_a_finished_object_is_left_alone_by_every_new_answer(
     assert widget._finished == set()
 
 
+def test_a_finished_object_is_named_and_painted_over_only_by_its_own_label(
+    scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
+) -> None:
+    viewer, widget = scene
+    paint_one_slice(widget, qtbot)
+    propagate(widget, qtbot, wait)
+    answer = some(widget.answer)
+    viewer.layers.selection.active = answer
+    answer.selected_label = 2
+    assert widget.finish_button.text() == "Finish object 2"
+    answer.selected_label = 1
+    assert widget.finish_button.text() == "Finish object 1"
+    click(qtbot, widget.finish_button)
+    assert "1 is finished" in widget.finish_button.text()
+    before = np.array(answer.data)
+    beside = (7, 24, int(np.flatnonzero(before[7, 24]).max()))  # half on the object, half beside it
+    painted = paint(viewer, answer, beside, label=2, size=8)
+    assert (painted & (before == 0)).any()
+    assert not (painted & (before == 1)).any()
+    assert "Finished" in str(viewer.status)
+    assert not (paint(viewer, answer, (7, 24, 20), label=2, mode="erase") & (before == 1)).any()
+    assert (paint(viewer, answer, (7, 24, 20), label=1, mode="erase") & (before == 1)).any()
+    answer.selected_label = 1
+    click(qtbot, widget.finish_button)  # go on with it
+    assert (paint(viewer, answer, (7, 30, 20), label=2) & (before == 1)).any()
+
+
 def test_an_answer_is_corrected_where_it_is_seen_and_another_dock_goes_on_with_it(
     scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
 ) -> None:

@@ -32,6 +32,7 @@ from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress, part
+from napari_medseq.viewer.active import counterpart, shown_visit, visit_of
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of
 
@@ -64,6 +65,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._known: verbs.Answered | None = None
         self._seen: WeakSet[Labels] = WeakSet()
         self._next: int | None = None
+        self._named: WeakSet[Labels] = WeakSet()
+        self._visit = shown_visit(napari_viewer)
         self._undone = 0
         accompany(napari_viewer)
         self.work = WorkBar()
@@ -122,7 +125,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     def _make_answer_buttons(self) -> None:
         """What can be done with an answer, slice by slice and object by object."""
-        self.finish_button = QPushButton("Finish this object")
+        self.finish_button = QPushButton("Finish object")
         self.finish_button.clicked.connect(lambda: guarded("Finishing an object", self._finish))
         self.next_button = QPushButton()
         self.next_button.clicked.connect(self._look_next)
@@ -180,6 +183,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         follow_layers(self.viewer, self._update)
         connect_until_destroyed(self.viewer.layers.events.inserted, self._choose_new)
         connect_until_destroyed(self.viewer.layers.selection.events.active, self._show_painted)
+        connect_until_destroyed(self.viewer.layers.selection.events.active, self._name_object)
+        connect_until_destroyed(self.viewer.dims.events.point, self._follow_visit)
         connect_until_destroyed(verbs.editing_of(self.viewer).events.changed, self._offer_again)
 
     def _choose_new(self, event: Event) -> None:
@@ -204,6 +209,41 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             if fitting:
                 self.labels.choose(fitting[-1])
         self._recall()
+
+    def _follow_visit(self, _event: object = None) -> None:
+        """When the slider goes to another visit, go on with the same series, and the same mask, there."""
+        image, labels, visit = self.image.layer, self.labels.layer, shown_visit(self.viewer)
+        if visit == self._visit:
+            return
+        self._visit = visit
+        if image is None or visit is None or visit_of(image) in (None, visit):
+            return
+        there = counterpart(self.viewer, image, visit)
+        if there is None:
+            return
+        self.image.choose(there)
+        mask = None if labels is None else counterpart(self.viewer, labels, visit)
+        if mask is not None and not verbs.why_not_together(there, mask):
+            self.labels.choose(mask)
+
+    def _name_object(self, _event: object = None) -> None:
+        """Name the object on the button that finishes it, or goes on with it."""
+        for layer in (self.answer, self.labels.layer):
+            if layer is not None and layer not in self._named:
+                self._named.add(layer)
+                connect_until_destroyed(layer.events.selected_label, self._name_object)
+        label = self._selected_object()
+        self.finish_button.setText(
+            f"Object {label} is finished: go on with it"
+            if label in self._finished
+            else f"Finish object {label or ''}".strip()
+        )
+
+    def _selected_object(self) -> int | None:
+        """The label that is selected in the answer, if that is the active layer, else in the painted labels."""
+        active = self.viewer.layers.selection.active
+        at = self.answer if self.answer is not None and active == self.answer else self.labels.layer
+        return None if at is None else int(at.selected_label)
 
     def _recall(self, _event: object = None) -> None:
         """Go on with the answer that was computed from what is chosen, also one of a dock that was closed since."""
@@ -278,12 +318,13 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         for button, reason, tip, key in (
             (self.next_button, doubts, "The slice that the answer is least sure of, among those that you did not paint", "Alt-N"),
             (self.right_button, why, "What the answer has in the slice that is shown counts as painted by you, whole", "Alt-A"),
-            (self.finish_button, why, "No new answer changes the object whose label is selected; press again to go on with it", ""),
+            (self.finish_button, why, "No new answer, and no painting with another label, changes this object; press again to go on", ""),
             (self.empty_button, why, "The slice that is shown holds nothing: it is emptied, and counts as painted by you", "Alt-X"),
         ):  # fmt: skip
             button.setVisible(has_answer)
             button.setEnabled(not reason)
             button.setToolTip(reason or (with_key(tip, key) if key else tip))
+        self._name_object()
 
     def _new_labels(self) -> None:
         if self.image.layer is None:
@@ -421,11 +462,11 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     def _finish(self) -> None:
         """Finish the object whose label is selected in the active layer, or continue it."""
-        _, layer = self._both()
-        at = self.answer if self.viewer.layers.selection.active == self.answer and self.answer is not None else layer
-        label = int(at.selected_label)
-        finished = self._finished
-        finished ^= {label}
+        self._both()
+        label, finished = self._selected_object(), self._finished
+        if label:
+            finished ^= {label}
+        self._name_object()
         numbers = ", ".join(map(str, sorted(finished)))
         self.viewer.status = f"Finished: {numbers}." if numbers else "No object is finished."
 
@@ -437,7 +478,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _paint_in(self, answer: Labels, painted: Labels | None, active: Layer | None) -> None:
         """Make the answer, which is on top, the layer to paint in, with the same brush, because the user corrects what
         is visible."""
-        if painted is not None:
+        if painted is not None and visit_of(answer) in (None, shown_visit(self.viewer)):
             verbs.hand_brush(self.viewer, answer if active == answer else painted, answer)
 
     def _say_taught(self, model: Model, quality: str, where: str) -> None:

@@ -8,7 +8,7 @@ refused with a message.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from weakref import ReferenceType
 
     from napari.components import ViewerModel
-    from napari.layers import Labels, Layer
+    from napari.layers import Image, Labels, Layer
 
 #: napari's modes that change labels
 DRAWING = frozenset({"paint", "erase", "fill", "polygon"})
@@ -29,6 +29,9 @@ BRUSH = ("selected_label", "brush_size", "n_edit_dimensions", "preserve_labels",
 
 #: the generator of a stroke, which napari runs from press to release
 Stroke = Iterator[None]
+
+
+SameKind = TypeVar("SameKind", "Image", "Labels")
 
 
 class MouseEvent(Protocol):
@@ -99,14 +102,14 @@ def hand_brush(viewer: ViewerModel, layer: Labels, other: Labels) -> None:
     other.mode = mode
 
 
-def counterpart(viewer: ViewerModel, layer: Labels, visit: int) -> Labels | None:
-    """The layer that corresponds to `layer` at another visit: of the same study, role and series; else the only one of
+def counterpart(viewer: ViewerModel, layer: SameKind, visit: int) -> SameKind | None:
+    """The image or mask that corresponds to `layer` at another visit: of the same study, role and series; else the only one of
     that role."""
     facts = facts_of(layer)
     candidates = [
         other
         for other in viewer.layers
-        if layer_kind(other) == "labels"
+        if layer_kind(other) == layer_kind(layer)
         and visit_of(other) == visit
         and (facts_of(other).get("study"), facts_of(other).get("role")) == (facts.get("study"), facts.get("role"))
     ]

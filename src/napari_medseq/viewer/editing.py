@@ -6,7 +6,7 @@ through it; ``docs/explanation/editing.md`` explains it. It needs no Qt: a `View
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +19,7 @@ from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarde
 from napari_medseq.viewer.history import Action, Change, History, Step
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels, read_at, write_at
+from napari_medseq.viewer.moving import watch_moves
 from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.study import facts_of, studies_in
 from napari_medseq.viewer.unsaved import Unsaved
@@ -146,6 +147,7 @@ class Editing:
                 self.events.arrived()
 
     def _watch(self, layer: Layer) -> None:
+        watch_moves(self, layer)
         if layer_kind(layer) != "labels" or layer in self._watched:
             return
         self._watched.add(layer)
@@ -229,16 +231,23 @@ class Editing:
         """
         voxels, before = _changed(atoms, layer.data.shape)
         if self.limit is not None:
-            voxels, before = self._limited(self.limit, layer, voxels, before)
+            voxels, before = self._limited(self.limit.outside(layer, voxels), layer, voxels, before)
+        closed = [value for value in _LOCKED.get(real(layer), ()) if value != int(layer.selected_label)]
+        locked = np.isin(before, closed)
+        if locked.any():
+            voxels, before = self._limited(locked, layer, voxels, before)
+            numbers = ", ".join(map(str, sorted(closed)))
+            self.viewer.status = (
+                f"Finished objects are not painted over (label {numbers}); select the label to change it."
+            )
         if not len(voxels):
             return
         after = np.array(read_at(layer.data, voxels))
         self._record(layer, voxels, before, after, np.full(len(voxels), PAINTED | PENDING), f"painting in {layer.name}")
 
     @staticmethod
-    def _limited(limit: Limit, layer: Labels, voxels: Voxels, before: Values) -> tuple[Voxels, Values]:
-        """The part of a stroke that lies within the limit; the rest is taken back."""
-        outside = limit.outside(layer, voxels)
+    def _limited(outside: Mask, layer: Labels, voxels: Voxels, before: Values) -> tuple[Voxels, Values]:
+        """The part of a stroke that is not outside of what may be painted; the rest is taken back."""
         if outside.any():
             write_at(layer.data, voxels[outside], before[outside])
             layer.refresh()
@@ -450,6 +459,15 @@ def _changed(atoms: Sequence[object], shape: tuple[int, ...]) -> tuple[Voxels, V
     # the first edit of a voxel holds its value before the stroke
     voxels, first = np.unique(np.concatenate(where), return_index=True)
     return voxels, np.concatenate(old)[first]
+
+
+#: label layers → labels that only strokes with the same label selected change; the sets are those of their owners
+_LOCKED: WeakKeyDictionary[Labels, Set[int]] = WeakKeyDictionary()
+
+
+def lock_labels(layer: Labels, values: Set[int]) -> None:
+    """Let strokes in a layer leave labels alone while another label is selected; changes of the set count at once."""
+    _LOCKED[real(layer)] = values
 
 
 #: event emitters of a viewer → its model; unlike the emitters, the viewer is handed to plugins as a new proxy each time

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.viewer.editing import lock_labels
 from napari_medseq.viewer.layers import from_layer
 from napari_medseq.viewer.lessons import most_doubtful
 from napari_medseq.viewer.proxies import real
@@ -31,7 +32,7 @@ class Answered:
     doubt : ndarray of float64, shape (steps,), or None
         How much of each slice (or frame) the model is unsure of, in any unit; None if it did not say.
     finished : set of int
-        Labels of objects that a new answer must not change; a window adds to them and removes from them.
+        Labels of objects that neither a new answer nor strokes with another label may change; a window adds to them and removes from them.
     axis : str or None
         The axis of the sequence along which the slices (or frames) of the answer are counted; None: frames, else its own slices.
     """
@@ -63,7 +64,13 @@ def remember_answer(
     image, labels, before = real(image), real(labels), answered(answer)
     kept = before.finished if before is not None and before.image() is image else set[int]()
     kept.update(finished)
-    _ANSWERED[real(answer)] = Answered(ref(image), ref(labels), doubt, kept, axis)
+    _keep(real(answer), Answered(ref(image), ref(labels), doubt, kept, axis))
+
+
+def _keep(answer: Labels, known: Answered) -> None:
+    """Keep what is known of an answer; strokes leave its finished objects alone."""
+    _ANSWERED[answer] = known
+    lock_labels(answer, known.finished)
 
 
 def answer_axis(answer: Labels) -> str:
@@ -79,7 +86,7 @@ def as_it_is(answer: Labels) -> Callable[[], None]:
     def restore() -> None:
         layer = weak()
         if layer is not None and known is not None:
-            _ANSWERED[layer] = known
+            _keep(layer, known)
             layer.features = features
 
     return restore
