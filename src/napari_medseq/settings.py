@@ -127,7 +127,8 @@ def problems(error: ValidationError, model: type[BaseModel] | None = None, where
     where : str
         What the settings are of; default the model's name.
     """
-    lines = []
+    lines: list[str] = []
+    unknown: dict[str, list[str]] = {}  # names that are no settings, by those that there are
     for item in error.errors(include_url=False):
         place, kind, message = item["loc"], item["type"], item["msg"].removeprefix("Value error, ")
         field = ".".join(str(part) for part in place)
@@ -135,13 +136,16 @@ def problems(error: ValidationError, model: type[BaseModel] | None = None, where
             lines.append(f"{field} is missing")
         elif kind == "extra_forbidden":
             choices = ", ".join(_fields(model, place[:-1])) if model is not None else ""
-            lines.append(f"{field} is not a setting" + (f"; there are {choices}" if choices else ""))
+            unknown.setdefault(choices, []).append(field)
         elif field and not isinstance(item["input"], Mapping):
             value = repr(item["input"])
             value = value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"
             lines.append(f"{field} = {value}: {message[:1].lower()}{message[1:]}")
         else:
             lines.append(f"{field}: {message}" if field else message)
+    for choices, names in unknown.items():
+        what = f"{names[0]} is not a setting" if len(names) == 1 else f"{', '.join(names)} are not settings"
+        lines.append(what + (f"; there are {choices}" if choices else ""))
     place_of = where or (model.__name__ if model is not None else error.title)
     return f"{place_of}: {'; '.join(dict.fromkeys(lines))}."
 

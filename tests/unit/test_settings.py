@@ -36,6 +36,7 @@ class Needed(Settings):
 BAD = [
     ({"steps": 0}, r"^Outer: steps = 0: input should be greater than or equal to 1\.$"),
     ({"stps": 4}, r"^Outer: stps is not a setting; there are steps, share, inner\.$"),
+    ({"stps": 4, "shr": 1}, r"^Outer: stps, shr are not settings; there are steps, share, inner\.$"),
     ({"inner": {"radius": 4}}, r"^Outer: inner\.radius is not a setting; there are radius_mm, how\.$"),
     ({"inner": {"how": "mode"}}, r"inner\.how = 'mode': input should be 'mean' or 'median'"),
     ({"share": float("nan")}, r"share = nan: input should be a finite number"),

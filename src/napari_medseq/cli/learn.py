@@ -11,6 +11,11 @@ from typing import Any
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError
 
+_NO_PREVIEW = (
+    "--preview draws what the network of a config would see; where training configures itself, `check` says what of the data is used, and "
+    "--plan-only how."
+)
+
 
 def add(commands: common.Commands) -> None:
     """Add the commands models, train, check and teach."""
@@ -197,6 +202,8 @@ def _train(args: argparse.Namespace) -> None:
 
     config = read_settings(path)
     _set(config, common.pairs(args.set))
+    if args.preview and is_automatic(config):
+        raise SettingsError(_NO_PREVIEW)
     if args.preview:
         from napari_medseq.training import preview
 
@@ -230,9 +237,7 @@ def _train_on_folder(args: argparse.Namespace) -> None:
     if not args.out:
         raise SettingsError("Say where the model is to go: -o FOLDER.")
     if args.preview:
-        raise SettingsError(
-            "--preview draws what a config's network would see; of a folder of data `check` says what is used."
-        )
+        raise SettingsError(_NO_PREVIEW)
     config: dict[str, Any] = {
         "data": args.config,
         "out": args.out,

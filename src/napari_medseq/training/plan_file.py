@@ -9,6 +9,7 @@ from typing import ClassVar, Self, TypeAlias
 from pydantic import Field
 
 from napari_medseq import files
+from napari_medseq.errors import SettingsError
 from napari_medseq.settings import Settings, checked
 
 
@@ -32,7 +33,14 @@ class PlanFile(Settings):
         """
         from napari_medseq.yaml_text import read_settings
 
-        return checked(cls, read_settings(path), where=str(path))
+        values = read_settings(path)
+        needed = [name for name, field in cls.model_fields.items() if field.is_required()]
+        if not any(name in values for name in needed):
+            raise SettingsError(
+                f"{path} is not the plan of such a training: it has no {', '.join(needed)}. Plans lie in the folder of a training, such as "
+                "my-model.run/plan.yaml, and those for outlines and for classes are not the same."
+            )
+        return checked(cls, values, where=str(path))
 
     def overruled(self, settings: Mapping[str, object]) -> Self:
         """The plan with values that the user gives; the reason recorded for these is that the user gave them.

@@ -394,6 +394,10 @@ def test_only_the_plan_is_made_and_followed_after_it_was_changed(
     (tmp_path / "c.yaml").write_text(f"data: {data}\nout: {tmp_path / 'n'}\nminutes: {SHORT}\nclock: process\n")
     assert main(["train", str(tmp_path / "c.yaml"), "--plan-only"]) == 0
     assert f"plan: {tmp_path / 'n.run' / 'plan.yaml'}" in capsys.readouterr().out
+    assert main(["train", str(tmp_path / "c.yaml"), "--preview", str(tmp_path / "p.png")]) == 1
+    assert "where training configures itself" in capsys.readouterr().err
+    assert main([*told, "--plan", str(tmp_path / "c.yaml")]) == 1
+    assert "c.yaml is not the plan of such a training: it has no axis, window" in capsys.readouterr().err
     (tmp_path / "own.yaml").write_text(f"data: [{data}]\nname: m\nnetwork: {{}}\n")
     assert main(["train", str(tmp_path / "own.yaml"), "--plan-only"]) == 1
     assert "--plan-only is for a folder of data" in capsys.readouterr().err
