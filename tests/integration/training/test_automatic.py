@@ -325,7 +325,7 @@ def test_train_on_a_folder_from_the_command_line(tmp_path: Path, capsys: pytest.
     assert main(["train", str(data), "-o", str(tmp_path / "m"), "--minutes", str(SHORT), "--set", "clock=process"]) == 0
     said = capsys.readouterr().out
     assert "axis: y  # voxels are about as long as wide" in said
-    assert "patient(s), " in said
+    assert "patients learned from: 3; windows seen: " in said
     assert "no patient was kept back" in said
     assert main(["train", str(data)]) == 1
     assert "-o FOLDER" in capsys.readouterr().err
