@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.propagation import Propagation
 from napari_medseq.sequence import ImageSequence, affine_from
@@ -89,3 +90,56 @@ def test_slices_of_several_directions_are_refused_before_anything_is_computed(sc
         MedseqError, match=r"slices of different directions \(2 on slices along x; 1 on slices along z\)"
     ):
         verbs.propagate(viewer, image, labels, None)
+
+
+def test_the_direction_that_a_person_chooses_goes_before_what_is_found(scan: tuple[Any, Any, Any]) -> None:
+    viewer, image, labels = scan
+    assert verbs.directions(image) == {"z": "axial slices", "y": "coronal slices", "x": "sagittal slices"}
+    sagittal(labels, 2)
+    sagittal(labels, 6)
+    labels.data_setitem((np.full(20, 5), *np.mgrid[2:6, 2:7].reshape(2, -1)), 0)  # a gap between axial slices
+    answer = verbs.propagate(viewer, image, labels, None, along="z")
+    assert verbs.answer_axis(answer) == "z"
+    assert np.flatnonzero(answer.data.any((0, 1))).tolist() == [2, 6]
+    assert answer.data[5].any()
+    again = verbs.propagate(viewer, image, labels, None, before=answer, along="x")
+    assert again == answer
+    assert verbs.answer_axis(answer) == "x"
+    assert np.flatnonzero(answer.data.any((0, 1))).tolist() == [2, 3, 4, 5, 6]
+    labels.data_setitem((np.full(4, 11), np.arange(2, 6), np.full(4, 5)), 2)  # in another direction
+    assert verbs.propagate(viewer, image, labels, None, along="x").data[11].any()
+    with pytest.raises(MedseqError, match="no planes along 't'"):
+        verbs.propagate(viewer, image, labels, None, along="t")
+
+
+def test_directions_are_named_as_the_patient_lies_and_not_where_that_is_unknown() -> None:
+    viewer = ViewerModel()
+    sagittal_scan = ImageSequence(
+        np.zeros((4, 5, 6)), ("z", "y", "x"), np.array([[0, 0, 3, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    )
+    image = verbs.add_sequence(viewer, sagittal_scan)
+    assert verbs.directions(image) == {"z": "sagittal slices", "y": "axial slices", "x": "coronal slices"}
+    cine = ImageSequence(np.zeros((3, 5, 6)), ("t", "y", "x"), np.eye(4), times=np.arange(3.0), oriented=False)
+    assert verbs.directions(verbs.add_sequence(viewer, cine)) == {"t": "frames"}
+
+
+@pytest.mark.viewer
+def test_a_direction_is_chosen_in_the_dock_where_there_is_a_choice(scan: tuple[Any, Any, Any], qtbot: Any) -> None:
+    viewer, image, labels = scan
+    widget = TeachWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.labels.choose(labels)
+    sagittal(labels, 2)
+    sagittal(labels, 6)
+    assert widget._lesson().axis == "x"
+    listed = [widget.direction.itemText(k) for k in range(widget.direction.count())]
+    assert listed == ["found from what is painted", "axial slices", "coronal slices", "sagittal slices"]
+    widget.direction.setCurrentIndex(1)
+    viewer.add_labels(np.zeros(SHAPE, np.uint8))  # the choice stays while layers come
+    widget.labels.choose(labels)
+    assert widget._lesson().axis == "z"
+    cine = ImageSequence(np.zeros((3, 5, 6)), ("t", "y", "x"), np.eye(4), times=np.arange(3.0))
+    widget.image.choose(verbs.add_sequence(viewer, cine))
+    assert widget.direction.isHidden()
+    widget.image.choose(image)
+    assert not widget.direction.isHidden()

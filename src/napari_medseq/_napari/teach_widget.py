@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, ShortBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.hints_box import HintsBox
 from napari_medseq._napari.keys import press_by_keys, with_key
@@ -51,6 +51,8 @@ _HOW_TAUGHT = (
     "For other images too: paint three slices or more, whole (what is not painted in them is background); "
     "Teach makes a model of what is in them."
 )
+#: the entry that leaves the direction of slices to what is painted
+_FOUND = "found from what is painted"
 
 
 class TeachWidget(QWidget):  # type: ignore[misc]
@@ -88,6 +90,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.image.setToolTip("The image to learn from")
         self.labels = LayerBox(self.viewer, ["labels"])
         self.labels.setToolTip("The label layer in which you painted whole slices of it")
+        self.direction = ShortBox()
+        self.direction.setToolTip(
+            "The slices that you painted, between and beyond which Propagate fills in: found from what is painted, unless you choose"
+        )
         self.new_button = QPushButton("New labels on this image")
         self.new_button.clicked.connect(lambda: guarded("New labels", self._new_labels))
 
@@ -152,6 +158,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         form.addRow("Image", self.image)
         form.addRow("", self.new_button)
         form.addRow("Painted labels", self.labels)
+        form.addRow("Direction", self.direction)
+        self._form = form
         carry, look = QHBoxLayout(), QHBoxLayout()
         carry.addWidget(self.propagate_button, 1)
         carry.addWidget(self.only_between)
@@ -301,7 +309,22 @@ class TeachWidget(QWidget):  # type: ignore[misc]
                 "Continue the painted objects over all other slices; it needs no training and takes seconds", "Alt-S"
             )
         )
+        self._list_directions()
         self._update_answer()
+
+    def _list_directions(self) -> None:
+        """List the directions of the image's slices; nothing to choose where there is only one."""
+        image, chosen = self.image.layer, self.direction.currentData()
+        named = {} if image is None else verbs.directions(image)
+        self._form.setRowVisible(self.direction, len(named) > 1)
+        entries = {_FOUND: None} | {name: axis for axis, name in named.items()}
+        if [self.direction.itemText(k) for k in range(self.direction.count())] != list(entries):
+            self.direction.clear()
+            for name, axis in entries.items():
+                self.direction.addItem(name, axis)
+        self.direction.setCurrentIndex(
+            max(0, list(entries.values()).index(chosen) if chosen in entries.values() else 0)
+        )
 
     def _update_answer(self) -> None:
         """Enable what can be done with the answer that is shown."""
@@ -375,7 +398,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _lesson(self, *, whole: bool = False) -> verbs.LessonJob:
         """What is painted, corrected, accepted and finished now."""
         image, layer = self._both()
-        return verbs.lesson_job(self.viewer, image, layer, answer=self.answer, finished=self._finished, whole=whole)
+        return verbs.lesson_job(
+            self.viewer, image, layer, answer=self.answer, finished=self._finished, whole=whole,
+            along=self.direction.currentData(),
+        )  # fmt: skip
 
     def _propagate(self) -> None:
         lesson, only_between = self._lesson(), self.only_between.isChecked()

@@ -131,14 +131,14 @@ def painted_axis(image: ImageSequence, labels: ImageSequence) -> str:
         if axis is None:
             raise MedseqError(
                 f"Object {value} of {labels.name} is painted on slices of two directions. Erase it on those of one of them: an object is "
-                "carried from slices of one direction."
+                "carried from slices of one direction. Or choose the direction: axis=."
             )
         found.setdefault(axis, []).append(int(value))
     if len(found) > 1:
         listed = "; ".join(f"{', '.join(map(str, v))} on slices along {a}" for a, v in sorted(found.items()))
         raise MedseqError(
             f"The objects of {labels.name} are painted on slices of different directions ({listed}). Carry them one after the other: "
-            "paint each direction in labels of its own."
+            "paint each direction in labels of its own. Or choose one direction for all: axis=."
         )
     return next(iter(found), image.slice_axis)
 

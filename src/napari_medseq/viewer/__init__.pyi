@@ -5,6 +5,7 @@ from .alignments import hand_alignment as hand_alignment
 from .alignments import set_hand_alignment as set_hand_alignment
 from .answering import PROPAGATE as PROPAGATE
 from .answering import LessonJob as LessonJob
+from .answering import directions as directions
 from .answering import lesson_job as lesson_job
 from .answering import propagate as propagate
 from .answering import show_lesson as show_lesson

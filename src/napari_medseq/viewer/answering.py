@@ -15,13 +15,13 @@ import numpy as np
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
-from napari_medseq.inference.planes import painted_axis
+from napari_medseq.inference.planes import painted_axis, planes_along
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.last_answers import answer_axis, answered, as_it_is, remember_answer
-from napari_medseq.viewer.layers import KEY, from_layer, own_array
+from napari_medseq.viewer.layers import KEY, from_layer, layer_axis, own_array
 from napari_medseq.viewer.lessons import (
     interpolated,
     show_answer,
@@ -137,6 +137,7 @@ def lesson_job(
     right: Iterable[int] = (),
     finished: Iterable[int] = (),
     whole: bool = False,
+    along: str | None = None,
 ) -> LessonJob:
     """Copy from the layers what an answer is computed from; no layer is changed, and painting may go on.
 
@@ -154,18 +155,25 @@ def lesson_job(
         Labels of objects that stay as they are in the answer.
     whole : bool
         Slices of the image's own with a label are complete for all objects, as `ms.teach` takes them.
+    along : str, optional
+        The axis of the sequence ("z", "y", "x" or "t") along which painted slices, or frames, lie; see `directions`. By default it is
+        found from what is painted. Ignored where `whole`.
 
     Raises
     ------
     MedseqError
-        If labels and answer do not share a grid, or objects are painted on slices of different directions.
+        If labels and answer do not share a grid, the image has no such axis, or none is given and objects are painted on slices of
+        different directions.
     """
     labels = real(labels)
     answer = None if answer is None or answer not in viewer.layers else real(answer)
     painted, corrected, closed = from_layer(labels), list[int](), tuple(sorted(finished))
     own = painted.series_axis
     across = own if answer is None else answer_axis(answer)
-    axis = own if whole else _axis(from_layer(image), _unfinished(painted, closed), answer)
+    seq = from_layer(image)
+    if along is not None and not whole:
+        planes_along(seq, along)  # the error of an axis that it does not have
+    axis = own if whole else along or _axis(seq, _unfinished(painted, closed), answer)
     data = np.asarray(painted.data)
     if answer is not None and answer is not labels:
         taking = taken_over(viewer, answer, labels, axis_name=across)
@@ -186,9 +194,31 @@ def lesson_job(
         *(labelled if whole else ()),
     }
     return LessonJob(
-        image, labels, answer, from_layer(image), painted, tuple(corrected), labelled, tuple(sorted(known)), closed, before,
+        image, labels, answer, seq, painted, tuple(corrected), labelled, tuple(sorted(known)), closed, before,
         axis, across,
     )  # fmt: skip
+
+
+#: axis of the world, as layers are drawn → the slices across it
+_NAMES = {"z": "axial", "y": "coronal", "x": "sagittal"}
+
+
+def directions(image: Image) -> dict[str, str]:
+    """The axes of an image's sequence along which slices or frames can be painted, with a name for each.
+
+    Returns
+    -------
+    dict of str to str
+        Axis → "axial", "coronal", "sagittal" or "frames"; "slices along x" and so on where the orientation is unknown. Of one axis
+        alone if there is no choice.
+    """
+    seq = from_layer(image)
+    names = {}
+    for axis in (a for a in SPACE if a in seq.axes and "z" in seq.axes):
+        number, _ = layer_axis(image, axis)
+        drawn = axis if number is None else str(image.axis_labels[number])
+        names[axis] = f"{_NAMES[drawn]} slices" if seq.oriented and drawn in _NAMES else f"slices along {axis}"
+    return names | ({"t": "frames"} if "t" in seq.axes else {})
 
 
 def _axis(seq: ImageSequence, prompts: ImageSequence, answer: Labels | None) -> str:
@@ -235,6 +265,7 @@ def propagate(
     before: Labels | None = None,
     right: Iterable[int] = (),
     finished: Iterable[int] = (),
+    along: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -256,6 +287,8 @@ def propagate(
         Further slices that are right as they are, such as those accepted as empty.
     finished : iterable of int
         Labels of objects that stay as they are in the answer.
+    along : str, optional
+        The axis along which painted slices lie, as for `lesson_job`; by default it is found.
     device : str
     progress, cancelled : callable, optional
 
@@ -269,5 +302,5 @@ def propagate(
     MedseqError
         If nothing is painted, or every painted object is finished; nothing is changed then.
     """
-    job = lesson_job(viewer, image, labels, answer=before, right=right, finished=finished)
+    job = lesson_job(viewer, image, labels, answer=before, right=right, finished=finished, along=along)
     return show_lesson(viewer, job, job.propagate(model, device=device, progress=progress, cancelled=cancelled))
