@@ -210,6 +210,12 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
             return
         if self.legend.text() == f"{_NOT_YET}.":
             self.legend.clear()
+        meaning, rule = verbs.colours_chosen(self.viewer, study)
+        if self.meaning.currentData() != meaning:  # chosen for another patient, by a script, or in a session
+            self.meaning.setCurrentIndex(self.meaning.findData(meaning))
+            self.rule.setCurrentText(rule or self.rule.currentText())
+            self.rule.setEnabled(meaning == "response")
+            self.legend.clear()
         if self._drawn.get(study, followed.progression.graph) is not followed.progression.graph:
             for box, draw, role in (
                 (self.diameters, verbs.show_diameters, "diameters"),

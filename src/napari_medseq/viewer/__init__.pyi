@@ -26,6 +26,7 @@ from .changes import change_in_words as change_in_words
 from .changes import show_change as show_change
 from .channels import channel_layers as channel_layers
 from .colouring import colour_by as colour_by
+from .colouring import colours_chosen as colours_chosen
 from .colouring import meaning_of_colours as meaning_of_colours
 from .comparing import MOST_PANES as MOST_PANES
 from .comparing import exams_open as exams_open
@@ -274,6 +275,7 @@ __all__ = [
     "close_panes",
     "close_patient",
     "colour_by",
+    "colours_chosen",
     "combine_labels",
     "compare_masks",
     "copy_to_slice",
@@ -282,6 +284,7 @@ __all__ = [
     "corrected_slices",
     "describe",
     "differs",
+    "directions",
     "discard",
     "doubtful_slice",
     "edit",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 import numpy as np
@@ -11,7 +12,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.editing import Editing, editing_of
-from napari_medseq.viewer.followed import Followed, result_of, results_of, why_outdated
+from napari_medseq.viewer.followed import Followed, rearranged_since, result_of, results_of, why_outdated
 from napari_medseq.viewer.results import add_layers
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ _State = tuple["ref[Progression]", tuple[str, ...]]
 
 
 class _Map(NamedTuple):
-    """The name of a map of change, the study, and the result that it shows."""
+    """The name of a map of change, the study, and the result that it shows; None if that one is gone."""
 
     name: str
     study: str
-    state: _State
+    state: _State | None
 
 
 _MAPS: WeakKeyDictionary[Labels, _Map] = WeakKeyDictionary()
@@ -127,7 +128,25 @@ def is_current(viewer: ViewerModel, layer: Labels) -> bool:
     """Whether a map of change is open and shows the present result."""
     known = _MAPS.get(layer)
     followed = None if known is None else results_of(viewer).get(known.study)
-    return layer in viewer.layers and known is not None and followed is not None and known.state == _state(followed)
+    if layer not in viewer.layers or known is None or followed is None or known.state != _state(followed):
+        return False
+    return not rearranged_since(viewer, followed)
+
+
+def map_facts(viewer: ViewerModel, layer: Labels) -> dict[str, object] | None:
+    """What a session holds of a map of change, for `restore_map`; None for another layer."""
+    known = _MAPS.get(layer)
+    return None if known is None else {"name": known.name, "study": known.study, "current": is_current(viewer, layer)}
+
+
+def restore_map(viewer: ViewerModel, layer: Labels, facts: Mapping[str, Any]) -> None:
+    """Let a layer of a session be a map of change again, whose name follows the result of its patient."""
+    study = _studies.facts_of(layer).get("study")  # which may have got another name
+    followed = results_of(viewer).get(str(study))
+    state = _state(followed) if followed is not None and facts.get("current") else None
+    layer.editable = False
+    _MAPS[layer] = _Map(str(facts["name"]).replace(str(facts["study"]), str(study), 1), str(study), state)
+    _watch(editing_of(viewer))
 
 
 def _watch(editing: Editing) -> None:

@@ -97,8 +97,12 @@ def colour_by(
 
 def meaning_of_colours(viewer: ViewerModel, study: str) -> Meaning:
     """The current meaning of the colours of a patient's lesions."""
-    chosen = _Colouring.of(viewer).chosen.get(study)
-    return "identity" if chosen is None else chosen[0]
+    return colours_chosen(viewer, study)[0]
+
+
+def colours_chosen(viewer: ViewerModel, study: str) -> tuple[Meaning, str]:
+    """The current meaning of the colours of a patient's lesions, and the response rule that was chosen ("" if none)."""
+    return _Colouring.of(viewer).chosen.get(study, ("identity", ""))
 
 
 def _meanings(

@@ -32,10 +32,13 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.appearance import colour_facts
+from napari_medseq.viewer.changes import map_facts
+from napari_medseq.viewer.colouring import colours_chosen
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import Followed, results_of
 from napari_medseq.viewer.last_answers import answered
 from napari_medseq.viewer.marks import Flags
+from napari_medseq.viewer.mask_difference import difference_facts
 from napari_medseq.viewer.placement import camera_of
 from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.records import plain, write_labels
@@ -90,7 +93,8 @@ class TakenSession:
     ----------
     layers : tuple of KeptLayer
     results : tuple of (str, Progression, dict)
-        Patient, result, and what the session's JSON holds of it: the card of its model, and how its visits are arranged.
+        Patient, result, and what the session's JSON holds of it: the card of its model, how its visits are arranged, and what
+        the colours of its lesions mean.
     answers : tuple of dict
         What answers came from, as `napari_medseq.viewer.last_answers` knows it; layers by their number in `layers`.
     view : dict
@@ -175,7 +179,8 @@ def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> 
     )
     # a correction makes a new graph; the one held here stays as it is
     results = tuple(
-        (name, copy(followed.progression), arrangement_facts(followed)) for name, followed in results_of(viewer).items()
+        (name, copy(followed.progression), _result_facts(viewer, followed))
+        for name, followed in results_of(viewer).items()
     )
     answers = _answers([layer for layer, kept in zip(chosen, kept_layers, strict=True) if kept is not None])
     changes = editing_of(viewer).unsaved.as_they_are()
@@ -296,6 +301,7 @@ def _kept(viewer: ViewerModel, layer: Layer) -> KeptLayer | None:
     }  # fmt: skip
     if kind == "labels":
         out |= {"colours": colour_facts(layer), "contour": int(layer.contour)}
+        out |= {"change": map_facts(viewer, real(layer)), "difference": difference_facts(real(layer))}
         if isinstance(seq.data, np.ndarray):  # painting goes on while it is written
             seq = seq.replace(data=np.array(seq.data))
         marks = editing_of(viewer).marks(layer)
@@ -309,11 +315,12 @@ def _kept(viewer: ViewerModel, layer: Layer) -> KeptLayer | None:
     return KeptLayer(out, seq, None, copied=True)
 
 
-def arrangement_facts(followed: Followed) -> dict[str, object]:
+def _result_facts(viewer: ViewerModel, followed: Followed) -> dict[str, object]:
     """What a session's JSON holds of a result, beside its folder."""
+    meaning, rule = colours_chosen(viewer, followed.source.name)
     return {
         "card": followed.card, "places": list(followed.places), "days": list(followed.days),
-        "regrouped": followed.regrouped,
+        "regrouped": followed.regrouped, "colours": meaning, "rule": rule,
     }  # fmt: skip
 
 

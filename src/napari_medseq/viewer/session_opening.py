@@ -24,11 +24,14 @@ from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.appearance import colormap_of_facts
+from napari_medseq.viewer.changes import restore_map
+from napari_medseq.viewer.colouring import colour_by
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import results_of, show_progression
 from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.last_answers import remember_answer
 from napari_medseq.viewer.marks import Flags
+from napari_medseq.viewer.mask_difference import restore_difference
 from napari_medseq.viewer.namesakes import renamed, renamed_studies
 from napari_medseq.viewer.placement import camera_of, follow_order
 from napari_medseq.viewer.records import read_labels, restored
@@ -57,6 +60,8 @@ class SessionLayer:
         Its place among all layers of the session, of which some may not be readable.
     contour : int
         Width of the outline as which a mask is drawn; 0: filled.
+    change, difference : mapping or None
+        What a map of change, or a layer of differences between two masks, was made from.
     """
 
     data: _layers.LayerData
@@ -64,6 +69,8 @@ class SessionLayer:
     flags: Flags | None
     number: int = 0
     contour: int = 0
+    change: Mapping[str, Any] | None = None
+    difference: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +136,8 @@ def read_session(
         check(cancelled)
         try:
             layer = _session_layer(path, files, entry, opened, cancelled)
-            layers.append(replace(layer, number=number, contour=int(entry.get("contour", 0))))
+            kept = {name: entry.get(name) for name in ("change", "difference")}
+            layers.append(replace(layer, number=number, contour=int(entry.get("contour", 0)), **kept))
         except OperationCancelled:
             raise
         except MedseqError as error:
@@ -194,6 +202,7 @@ def finish_session(viewer: ViewerModel, content: SessionContent) -> None:
     for name, progression, about in content.results:
         _show_result(viewer, progression, name, about)
     _restore_answers(content)
+    _restore_comparisons(viewer, content)
     _look(viewer, content.view)
     editing.history = steps
     editing.saved([layer for layer in editing.unsaved if layer not in unsaved])
@@ -343,6 +352,9 @@ def _show_result(viewer: ViewerModel, progression: Progression, name: str, about
         followed = results_of(viewer)[name]
         followed.days = list(about.get("days", followed.days))
         followed.regrouped = bool(about.get("regrouped"))
+    if about.get("colours", "identity") != "identity":
+        with suppress(MedseqError):  # a rule of a later version
+            colour_by(viewer, about["colours"], study=name, rule=str(about.get("rule")))
 
 
 def _restore_answers(content: SessionContent) -> None:
@@ -352,6 +364,19 @@ def _restore_answers(content: SessionContent) -> None:
         answer, image, labels = (shown.get(int(facts[role])) for role in ("answer", "image", "labels"))
         if answer is not None and image is not None and labels is not None:
             remember_answer(answer, image, labels, facts["doubt"], facts["finished"], facts.get("axis"))
+
+
+def _restore_comparisons(viewer: ViewerModel, content: SessionContent) -> None:
+    """Let maps of change and layers of differences say again whether they are of what is shown."""
+    shown = [(one, layer) for one in content.layers if one in _SHOWN and (layer := _SHOWN[one]()) is not None]
+    by_name = {one.data[1]["name"]: layer for one, layer in shown}
+    for one, layer in shown:
+        if one.change is not None:
+            restore_map(viewer, layer, one.change)
+        if one.difference is not None:
+            first, second = (by_name.get(str(one.difference[which])) for which in ("first", "second"))
+            if first is not None and second is not None:
+                restore_difference(viewer, layer, first, second, one.difference)
 
 
 def _look(viewer: ViewerModel, view: Mapping[str, Any]) -> None:

@@ -23,6 +23,10 @@ class Unsaved(WeakSet["Labels"]):
         super().add(item)
         self._changes[item] = self._changes.get(item, 0) + 1
 
+    def changes(self, layer: Labels) -> int:
+        """How often a layer was changed by hand so far, saved or not."""
+        return self._changes.get(layer, 0)
+
     def as_they_are(self, among: Iterable[Labels] | None = None) -> WeakKeyDictionary[Labels, int]:
         """The number of changes of each layer (of these, or of all); to be read together with copying the layers."""
         chosen = list(self) if among is None else [layer for layer in among if layer in self]
