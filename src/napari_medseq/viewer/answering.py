@@ -180,8 +180,8 @@ def lesson_job(
         corrected = taking.steps
         data = own_array(labels, taking.data) if KEY in labels.metadata else taking.data.reshape(data.shape)
     painted = painted.replace(data=np.array(data))
-    along = painted.axes.index(axis)
-    holds = np.asarray(painted.data).any(axis=tuple(k for k in range(painted.data.ndim) if k != along))
+    number = painted.axes.index(axis)
+    holds = np.asarray(painted.data).any(axis=tuple(k for k in range(painted.data.ndim) if k != number))
     labelled = tuple(int(k) for k in np.flatnonzero(holds))
     before = None
     if closed and answer is not None:
