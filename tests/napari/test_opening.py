@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from PIL import Image
 from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent, QGuiApplication
 
@@ -22,6 +23,7 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import OperationCancelled
 from napari_medseq.viewer.opening import layer_data_of_all
 from napari_medseq.viewer.preference import PATTERNS
+from napari_medseq.viewer.study import facts_of
 from tests.balls import write_ball_study
 from tests.napari.helpers import Wait, as_plugins_see_it
 from tests.narrowing import some
@@ -237,6 +239,28 @@ def test_texts_of_a_first_image_come_one_by_one_and_the_next_image_waits_for_the
 @pytest.mark.viewer
 def test_a_script_has_its_layers_when_the_call_returns(viewer: Any, ball_study: Path) -> None:
     assert len(viewer.open(str(ball_study), plugin="napari-medseq")) == len(viewer.layers) > 0
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.ReadWarning")
+def test_a_folder_of_labels_beside_a_video_is_no_patient_and_can_be_given_to_the_one_there_is(tmp_path: Path) -> None:
+    for name in ("frames", "labels"):
+        (tmp_path / "seq1" / name).mkdir(parents=True)
+        for k in range(3):
+            picture = np.full((8, 9), k, np.uint8) if name == "labels" else np.full((8, 9, 3), 40 * k, np.uint8)
+            Image.fromarray(picture).save(tmp_path / "seq1" / name / f"{k:04}.png")
+    viewer = ViewerModel()
+    data = layer_data_of_all([tmp_path / "seq1" / "frames", tmp_path / "seq1" / "labels"])
+    video, mask = verbs.add_layers(viewer, data)
+    assert [facts_of(layer).get("study") for layer in (video, mask)] == ["frames", None]
+    assert verbs.patient_in_front(viewer) == "frames"
+    assert video.visible
+    assert mask.data.shape == video.data.shape[:3] == (3, 8, 9)
+    mine = verbs.assign_visit(viewer, mask, "frames", 0)
+    assert (facts_of(mine)["study"], mine.data.shape) == ("frames", (3, 8, 9))
+    assert verbs.assign_visit(viewer, mine, "frames", 0) == mine
+    assert len(viewer.layers) == 2
+    (seq,) = verbs.study_of(viewer).visits[0].labels
+    assert seq.axes == ("t", "y", "x")
 
 
 def test_each_does_one_item_in_a_turn_of_the_event_loop(qtbot: Any) -> None:

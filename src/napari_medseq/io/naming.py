@@ -52,7 +52,12 @@ def names_labels(path: str | Path) -> bool:
     path = Path(path)
     if path.name.lower().endswith(".seg.nrrd"):
         return True
-    return bool(_LABEL_NAME.search(stem(path))) or path.parent.name.lower() in _LABEL_FOLDERS
+    return bool(_LABEL_NAME.search(stem(path))) or is_label_folder(path.parent)
+
+
+def is_label_folder(path: str | Path) -> bool:
+    """Whether a folder is called ``labels``, ``masks``, ``segmentations`` or the like, so that its files are labels."""
+    return Path(path).name.lower() in _LABEL_FOLDERS
 
 
 def channel_of(name: str) -> tuple[str, int]:

@@ -55,7 +55,8 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
     Raises
     ------
     MedseqError
-        If it has frames, no layer belongs to that study, or it shows the followed lesions of another visit.
+        If it has frames and the patient has several visits, no layer belongs to that study, or it shows the followed lesions of
+        another visit.
     """
     study_layers = layers_of(viewer, study)
     if _layers.layer_kind(layer) not in ("image", "labels"):
@@ -65,12 +66,15 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
         raise MedseqError(
             f"{layer.name} shows what was followed at visit {own['ordinal'] + 1}. Assign the image or the mask itself, then follow again."
         )
+    if (own.get("study"), own.get("ordinal")) == (study, ordinal):
+        return real(layer)
     seq = _layers.from_layer(layer)
-    if "t" in seq.axes:
-        raise MedseqError(f"{layer.name} has frames; a visit shows one volume. Choose one frame of it first.")
     if not 0 <= ordinal <= max(_studies.facts_of(one)["ordinal"] for one in study_layers) + 1:
         raise MedseqError(f"{study} has no visit {ordinal + 1}, and the next one would not follow the last.")
     pattern = next((one for one in study_layers if _studies.facts_of(one)["ordinal"] == ordinal), None)
+    placed = ordinal if pattern is None else _studies.facts_of(pattern).get("visit")
+    if "t" in seq.axes and placed is not None:
+        raise MedseqError(f"{layer.name} has frames; a visit shows one volume. Choose one frame of it first.")
     facts = {
         "study": study,
         "ordinal": ordinal,
@@ -91,7 +95,7 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
     look = {"visible": layer.visible, "opacity": layer.opacity, "colormap": layer.colormap}
     if seq.kind == "image":
         look["contrast_limits"] = list(layer.contrast_limits)
-    new = add_layers(viewer, [_layers.to_layer_data(seq, visit=ordinal, facts=facts, name=name, **look)])[0]
+    new = add_layers(viewer, [_layers.to_layer_data(seq, visit=placed, facts=facts, name=name, **look)])[0]
     if seq.kind == "labels":
         _keep_painting(editing_of(viewer), layer, seq, new)
     if own.get("study") in results_of(viewer) and "role" not in own:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from napari_medseq import io
 from napari_medseq.errors import ReadError, ReadWarning
 from napari_medseq.io.formats.raw import Laziness
+from napari_medseq.io.naming import is_label_folder
 from napari_medseq.io.visit_folders import patient_folders
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence, Study
@@ -53,6 +54,7 @@ def layer_data(
     """Layer data of a file, a list of files, a folder or an archive; several visits become a study on a slider
     `visit`.
 
+    A folder called ``labels`` or the like, with masks only, is not a patient: its masks belong to none, as those of single files.
     Each of several patients is a study of its own, and the layers of all but the first are hidden. A study with the
     name of an open one (`taken`) gets another name.
 
@@ -68,6 +70,9 @@ def layer_data(
                 "Study: that lists them all, and loads what you tick."
             )
         study = io.read_study(path, lazy="auto", progress=progress, cancelled=cancelled)
+        if is_label_folder(Path(path)) and len(study.visits) == 1 and not study.visits[0].images:
+            # the masks of images that lie beside the folder, which is the name of no patient
+            return arranged([to_layer_data(seq) for seq in study.visits[0].labels])
         first, *others = (study_layer_data(s) for s in by_patient(study))
         for _, kwargs, _ in (item for data in others for item in data):
             kwargs["visible"] = False  # one patient at a time
