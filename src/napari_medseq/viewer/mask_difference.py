@@ -14,8 +14,9 @@ from napari_medseq.evaluation.metrics import volume_ml
 from napari_medseq.masks.overlap import Overlap
 from napari_medseq.sequence import ImageSequence, check_same_grid
 from napari_medseq.viewer import layers as _layers
-from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.marks import Mask
+from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.results import show_derived
 from napari_medseq.viewer.study import DERIVED, facts_of
 
