@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.utils.shortcuts import default_shortcuts
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QCoreApplication, QEvent, Qt
+from qtpy.QtWidgets import QPushButton, QWidget
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.edit_widget import KEYS as EDIT_KEYS
+from napari_medseq._napari.keys import press_by_keys
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.inference import Segmentation
@@ -142,3 +144,19 @@ def test_keys_look_at_the_next_slice_accept_and_reject_it(
     viewer.layers.remove(answer)
     assert widget.next_button.isHidden()
     assert "no answer" in widget.right_button.toolTip()
+
+
+def test_a_second_dock_that_is_closed_gives_the_keys_back_to_the_first(viewer: Any, qtbot: Any) -> None:
+    pressed = []
+    widgets = {}
+    for name in ("first", "second"):
+        widgets[name] = QWidget()
+        button = QPushButton(name, widgets[name])
+        button.clicked.connect(lambda _on=False, name=name: pressed.append(name))
+        press_by_keys(widgets[name], viewer, {"Alt-S": button})
+    key(viewer, qtbot, Qt.Key_S, Qt.AltModifier)
+    for name in ("second", "first"):
+        widgets.pop(name).deleteLater()
+        QCoreApplication.sendPostedEvents(None, QEvent.DeferredDelete)
+        key(viewer, qtbot, Qt.Key_S, Qt.AltModifier)
+    assert pressed == ["second", "first"]
