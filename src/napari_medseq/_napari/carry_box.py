@@ -11,7 +11,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, wrapped
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import choice, set_enabled
-from napari_medseq._napari.teach_widget import has_model
+from napari_medseq._napari.teach_more import has_model
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress

@@ -18,12 +18,13 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.models.library import user_folder
 from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.viewer.active import counterpart, visit_of
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import DERIVED, facts_of, is_tracked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Image, Labels
 
     from napari_medseq.training import TrainingResult
 
@@ -37,6 +38,18 @@ def _some(number: int, what: str) -> str:
 def _visit(layer: Labels) -> tuple[object, object]:
     facts = facts_of(layer)
     return facts.get("study"), facts.get("ordinal")
+
+
+HOW = (
+    "Paint what is to be found in one slice, then press Propagate (Alt+S): it is carried to the other slices in seconds. Where it is "
+    "wrong, correct a slice and propagate again."
+)
+HOW_TAUGHT = (
+    "For other images too: paint three slices or more, whole (what is not painted in them is background); "
+    "Teach makes a model of what is in them."
+)
+#: the entry that leaves the direction of slices to what is painted
+FOUND = "found from what is painted"
 
 
 class TrainBox(QWidget):  # type: ignore[misc]
@@ -188,3 +201,21 @@ class DifferenceBox(QWidget):  # type: ignore[misc]
             [[as_cell(v) for v in row.values()] for row in rows],
         )
         self.table.show()
+
+
+def has_model(name: str) -> bool:
+    """Whether a model of this name is shipped or installed; no model is loaded."""
+    from napari_medseq.models.library import SHIPPED
+
+    return any((folder / name).exists() for folder in (SHIPPED, user_folder()))
+
+
+def at_visit(
+    viewer: ViewerModel, image: Image | None, labels: Labels | None, visit: int | None
+) -> tuple[Image | None, Labels | None]:
+    """The same series, and the same mask on its grid, at another visit; None where there is none or it is that visit's own."""
+    if image is None or visit is None or visit_of(image) in (None, visit):
+        return None, None
+    there = counterpart(viewer, image, visit)
+    mask = None if labels is None or there is None else counterpart(viewer, labels, visit)
+    return there, None if mask is None or verbs.why_not_together(there, mask) else mask

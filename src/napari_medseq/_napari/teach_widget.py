@@ -27,12 +27,12 @@ from napari_medseq._napari.hints_box import HintsBox
 from napari_medseq._napari.keys import press_by_keys, with_key
 from napari_medseq._napari.model_box import announce_models
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.teach_more import DifferenceBox, TrainBox
+from napari_medseq._napari.teach_more import FOUND, HOW, HOW_TAUGHT, DifferenceBox, TrainBox, at_visit, has_model
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress, part
-from napari_medseq.viewer.active import counterpart, shown_visit, visit_of
+from napari_medseq.viewer.active import shown_visit, visit_of
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of
 
@@ -42,17 +42,6 @@ if TYPE_CHECKING:
 
     from napari_medseq.inference import Segmentation
     from napari_medseq.models import Model
-
-_HOW = (
-    "Paint what is to be found in one slice, then press Propagate (Alt+S): it is carried to the other slices in seconds. Where it is "
-    "wrong, correct a slice and propagate again."
-)
-_HOW_TAUGHT = (
-    "For other images too: paint three slices or more, whole (what is not painted in them is background); "
-    "Teach makes a model of what is in them."
-)
-#: the entry that leaves the direction of slices to what is painted
-_FOUND = "found from what is painted"
 
 
 class TeachWidget(QWidget):  # type: ignore[misc]
@@ -166,7 +155,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         look.addWidget(self.right_button, 1)
         look.addWidget(self.empty_button, 1)
         layout = scrolled(self)
-        layout.addWidget(wrapped(_HOW))
+        layout.addWidget(wrapped(HOW))
         layout.addLayout(form)
         layout.addLayout(carry)
         layout.addWidget(self.work)
@@ -224,14 +213,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         if visit == self._visit:
             return
         self._visit = visit
-        if image is None or visit is None or visit_of(image) in (None, visit):
-            return
-        there = counterpart(self.viewer, image, visit)
-        if there is None:
-            return
-        self.image.choose(there)
-        mask = None if labels is None else counterpart(self.viewer, labels, visit)
-        if mask is not None and not verbs.why_not_together(there, mask):
+        there, mask = at_visit(self.viewer, image, labels, visit)
+        if there is not None:
+            self.image.choose(there)
+        if mask is not None:
             self.labels.choose(mask)
 
     def _name_object(self, _event: object = None) -> None:
@@ -271,7 +256,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         """The controls of *Teach* itself."""
         box = QGroupBox("A model of what is painted")
         form = QFormLayout(box)
-        form.addRow(wrapped(_HOW_TAUGHT))
+        form.addRow(wrapped(HOW_TAUGHT))
         form.addRow("Name", self.name)
         form.addRow(self.replace)
         form.addRow("Minutes", self.minutes)
@@ -317,7 +302,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         image, chosen = self.image.layer, self.direction.currentData()
         named = {} if image is None else verbs.directions(image)
         self._form.setRowVisible(self.direction, len(named) > 1)
-        entries = {_FOUND: None} | {name: axis for axis, name in named.items()}
+        entries = {FOUND: None} | {name: axis for axis, name in named.items()}
         if [self.direction.itemText(k) for k in range(self.direction.count())] != list(entries):
             self.direction.clear()
             for name, axis in entries.items():
@@ -513,10 +498,3 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         answer = f"The answer for all slices is {where}"
         use = f"Analyse and ms.segment(…, {model.info.name!r}) use the model from now on."
         self.outcome.setText(" ".join((model.info.description, quality, answer, use)))
-
-
-def has_model(name: str) -> bool:
-    """Whether a model of this name is shipped or installed; no model is loaded."""
-    from napari_medseq.models.library import SHIPPED, user_folder
-
-    return any((folder / name).exists() for folder in (SHIPPED, user_folder()))
