@@ -224,7 +224,7 @@ def annotate(person: Person, folder: Path) -> None:
     many = set(filled(answer))
     require(many > mine_slices, f"the answer has something in {len(many)} slices; {len(mine_slices)} were painted")
     person.reads("Press **Look at** slice … **next**")
-    person.presses(widget, "Look at slice")
+    person.presses(widget, "Look at")
     worst = round(float(answer.world_to_data(viewer.dims.point)[-3]))
     require(worst not in mine_slices, f"slice {worst + 1} is shown, which was not painted")
     person.reads("Correct it there with brush and eraser")

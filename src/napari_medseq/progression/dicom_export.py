@@ -115,8 +115,8 @@ def _reference(progression: Tracked, visit: int, reference: Reference | None) ->
     image = progression.images[visit]
     if image is None or not image.meta.get("series_uid"):
         raise WriteError(
-            f"Visit {visit + 1} of {len(progression.dates)}: its image was not read from a DICOM series; name the series that the image was "
-            "made of with references=."
+            f"Visit {visit + 1} of {len(progression.dates)}: the DICOM series of its image is not known, as where the image was read from "
+            "NIfTI; name it with references=."
         )
     return image
 
