@@ -258,7 +258,7 @@ def _train_by_plan(args: argparse.Namespace, config: dict[str, Any]) -> None:
     path = first.with_name(first.name + ".run") / "plan.yaml"
 
     def show(plan: object) -> None:
-        text = f"{plan}\n\nplan: {path} (change it, and use it by --plan)\n"
+        text = f"{plan}\n\nplan: {path} (after --plan-only, train follows it as it then stands)\n"
         if sys.stderr.isatty():  # where the progress bar stands
             print(file=sys.stderr)
         print(common.printable(text), flush=True)

@@ -34,7 +34,7 @@ from napari_medseq.training.fingerprint import Fingerprint
 from napari_medseq.training.judging import Judged, choose_judges, judged, seconds_to_judge
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.plan import Plan, bfloat16_pays, make_plan
-from napari_medseq.training.plan_file import Planned
+from napari_medseq.training.plan_file import Planned, plan_to_follow
 from napari_medseq.training.prepared import measured, slab_cases
 from napari_medseq.training.slab_loop import WARM_UP, Course, SlabLoop, fit_slabs
 from napari_medseq.training.slab_windows import SlabCase, SlabWindows
@@ -141,7 +141,7 @@ def plan_automatically(
         As `train_automatically`.
     """
     c = checked(AutoConfig, config, where="the training config")
-    return _planned(c, Budget(c), progress, cancelled).plan
+    return _planned(c, Budget(c), progress, cancelled, anew=True).plan
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,7 +173,9 @@ class _Planned:
     device: torch.device
 
 
-def _planned(c: AutoConfig, budget: Budget, progress: Progress | None, cancelled: Cancelled | None) -> _Planned:
+def _planned(
+    c: AutoConfig, budget: Budget, progress: Progress | None, cancelled: Cancelled | None, *, anew: bool = False
+) -> _Planned:
     """Measure the data, decide, and write the plan."""
     bundle.check_place(Path(c.out))
     run, layout = c.run_folder, layout_of(c)
@@ -184,7 +186,7 @@ def _planned(c: AutoConfig, budget: Budget, progress: Progress | None, cancelled
     if facts.measured >= facts.cases and not c.classes:  # else one may be in those that are not measured
         classes = {k: v for k, v in classes.items() if facts.classes[k].cases}
     device = learning_device(c)
-    plan = _plan(c, run, lambda: _new_plan(c, facts, device))
+    plan = _plan(c, plan_to_follow(run, anew=anew), lambda: _new_plan(c, facts, device))
     _check_plan(plan, facts)
     plan.save(run / "plan.yaml")
     return _Planned(
@@ -383,13 +385,13 @@ def _for_this_processor(c: AutoConfig, plan: Plan) -> Plan:
     return plan.model_copy(update={"bfloat16": False, "reasons": reasons})
 
 
-def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
-    """The plan of the config, else that of an interrupted run, else a new one; the config's own settings replace its
+def _plan(c: AutoConfig, begun: Path | None, make: Callable[[], Plan]) -> Plan:
+    """The plan of the config, else the one that was begun with, else a new one; the config's own settings replace its
     values."""
     if c.plan is not None:
         plan = _for_this_processor(c, Plan.read(Path(c.plan)))
-    elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
-        plan = Plan.read(run / "plan.yaml")
+    elif begun is not None:
+        plan = Plan.read(begun)
     else:
         plan = make()
     return plan.overruled(c.settings)

@@ -30,7 +30,7 @@ from napari_medseq.training.layouts import Layout
 from napari_medseq.training.loop import Loss, fit
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import classification_loss, loss_of_steps
-from napari_medseq.training.plan_file import Planned
+from napari_medseq.training.plan_file import Planned, plan_to_follow
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.unlearned import loss_of_shares, unlearned_of_steps, warn_if_unlearned
 
@@ -130,7 +130,7 @@ def plan_classes(
         As `train_classes`.
     """
     c = checked(AutoConfig, config, where="the training config")
-    return _prepared(c, Budget(c), progress, cancelled).plan
+    return _prepared(c, Budget(c), progress, cancelled, anew=True).plan
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,7 +162,9 @@ class _Prepared:
     device: torch.device
 
 
-def _prepared(c: AutoConfig, budget: Budget, progress: Progress | None, cancelled: Cancelled | None) -> _Prepared:
+def _prepared(
+    c: AutoConfig, budget: Budget, progress: Progress | None, cancelled: Cancelled | None, *, anew: bool = False
+) -> _Prepared:
     """Measure and read the exams, decide, and write the plan of each network."""
     if c.folds == 1:
         raise SettingsError("folds = 1; two or more are needed, or 0 for one network.")
@@ -174,7 +176,9 @@ def _prepared(c: AutoConfig, budget: Budget, progress: Progress | None, cancelle
     decoded = Decoded([layout.entries[k] for k in order], modalities, channels=layout.channels)
     found = survey(decoded, part(progress, 0.0, 0.04), cancelled, budget.after(_MEASURING), middle_mm=_middle_mm(c))
     device = learning_device(c)
-    plan, is_new = _plan(c, layout, found, 8 if device.type == "cuda" else c.threads or torch.get_num_threads())
+    begun = plan_to_follow(_part(c, 1).run_folder, anew=anew)
+    cores = 8 if device.type == "cuda" else c.threads or torch.get_num_threads()
+    plan, is_new = _plan(c, begun, layout, found, cores)
     cases, kind = exam_cases(decoded, plan, part(progress, 0.04, 0.1), cancelled, budget.after(_READING))
     if is_new:
         plan = plan.of_kind(kind, c.settings)
@@ -261,8 +265,8 @@ def _named(layout: Layout, names: Mapping[int, str]) -> Layout:
     return replace(layout, answers=answers)
 
 
-def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> tuple[ClassPlan, bool]:
-    """The plan of the config, else that of an interrupted run, else a new one, and whether it is new; the config's own settings replace
+def _plan(c: AutoConfig, begun: Path | None, layout: Layout, found: Survey, cores: int) -> tuple[ClassPlan, bool]:
+    """The plan of the config, else the one that was begun with, else a new one, and whether it is new; the config's own settings replace
     its values.
 
     Raises
@@ -270,11 +274,11 @@ def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> tuple[Cla
     SettingsError
         If it is of other channels, classes or kinds of sequence than the data have.
     """
-    run, is_new = _part(c, 1).run_folder, False
+    is_new = False
     if c.plan is not None:
         plan = ClassPlan.read(Path(c.plan))
-    elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
-        plan = ClassPlan.read(run / "plan.yaml")
+    elif begun is not None:
+        plan = ClassPlan.read(begun)
     else:
         is_new = True
         exams = {a: sum(a in e.learned for e in layout.entries) for a in layout.answers}
@@ -290,7 +294,7 @@ def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> tuple[Cla
         if planned != present:
             raise SettingsError(
                 f"The plan is for the {what} {', '.join(planned)}, but the data have {', '.join(present)}; a plan is for data of the same "
-                f"{what}. Remove {run} or choose another out to begin again."
+                f"{what}. Remove {_part(c, 1).run_folder} or choose another out to begin again."
             )
     return plan.overruled(c.settings), is_new
 

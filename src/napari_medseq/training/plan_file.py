@@ -74,5 +74,18 @@ class PlanFile(Settings):
         return files.write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
+def plan_to_follow(run: Path, *, anew: bool = False) -> Path | None:
+    """The plan of a training that was interrupted, or that was only planned so far, if `run`, its folder, holds one.
+
+    Where `anew` is said, a plan that no training has begun with is made again.
+    """
+    path = run / "plan.yaml"
+    if not path.exists():
+        return None
+    begun = (run / "checkpoint.pt").exists()
+    only_planned = not anew and [p.name for p in run.iterdir()] == [path.name]
+    return path if begun or only_planned else None
+
+
 #: is called with the plan before the training by it begins
 Planned: TypeAlias = Callable[[PlanFile], object]

@@ -384,7 +384,7 @@ def test_only_the_plan_is_made_and_followed_after_it_was_changed(
     assert [p.name for p in run.iterdir()] == ["plan.yaml"]
     plan = Plan.read(run / "plan.yaml")
     plan.model_copy(update={"batch": 3}).save(run / "plan.yaml")
-    assert main([*told, "--plan", str(run / "plan.yaml")]) == 0
+    assert main(told) == 0
     assert "batch: 3" in capsys.readouterr().out
     assert Plan.read(run / "plan.yaml").batch == 3
     assert main([*told, *small, "--plan-only", "--set", "folds=3", "--json"]) == 0

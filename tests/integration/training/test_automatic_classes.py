@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -284,9 +285,10 @@ def test_a_plan_that_was_changed_is_followed_to_the_letter(tmp_path: Path, capsy
     made = ClassPlan.read(plan)
     assert made.doubt is not None
     made.overruled({**SMALL, "step_mm": None, "doubt": None}).save(tmp_path / "mine.yaml")
+    shutil.copy(tmp_path / "mine.yaml", plan)
     shown: list[object] = []
     result = ms.train(
-        {"data": str(data), "out": str(tmp_path / "m"), **QUICK, "plan": str(tmp_path / "mine.yaml")},
+        {"data": str(data), "out": str(tmp_path / "m"), **QUICK},
         planned=shown.append,
     )
     assert isinstance(result.plan, ClassPlan)
