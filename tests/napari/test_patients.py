@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
@@ -175,3 +175,43 @@ def test_a_patient_that_lies_elsewhere_is_shown_and_no_value_of_another_stays() 
     before = viewer.dims.point
     verbs.bring_to_front(viewer, "sub-a")
     assert viewer.dims.point == before  # what shows the patient is left alone
+
+
+@pytest.mark.viewer
+def test_masks_that_are_there_are_replaced_only_when_that_is_wanted(
+    make_napari_viewer: Callable[..., Any], wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_ball_study(tmp_path / "sub-a")
+    viewer = make_napari_viewer(show=False)
+    verbs.open_path(viewer, folder)
+    study = StudyWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(study, name="Study")
+    out, asked = tmp_path / "out", list[str]()
+    out.mkdir()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(out))
+    answers = [QMessageBox.Cancel, QMessageBox.Yes]
+
+    def answer(_parent: object, _title: str, text: str, *_buttons: object) -> object:
+        asked.append(text)
+        return answers.pop(0)
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+
+    def written() -> list[Path]:
+        return sorted(p for p in out.rglob("*.nii.gz") if p.stat().st_size > len(drawn))
+
+    drawn = b"drawn by an expert"
+    wait(study.masks_button.isEnabled)
+    study.masks_button.click()
+    wait(lambda: len(written()) == 2 and not study.work.busy)
+    assert not asked
+    files = written()
+    files[0].write_bytes(drawn)
+    study.masks_button.click()
+    assert all(str(p.relative_to(out)) in asked[0] for p in files)
+    assert not study.work.busy
+    assert files[0].read_bytes() == drawn
+    study.masks_button.click()
+    wait(lambda: written() == files and not study.work.busy)
+    assert len(ms.read(files[0], kind="labels")) == 1
+    assert not answers

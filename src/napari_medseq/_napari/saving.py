@@ -58,15 +58,14 @@ def save_session_in_job(
     return _save_in_job(viewer, work, "Saving the session", partial(verbs.write_session, snapshot, folder), finish)
 
 
-def save_masks_in_job(viewer: ViewerModel, study: str, folder: Path, work: WorkBar) -> bool:
-    """Save the masks of a patient as they are now, all or none.
+def save_masks_in_job(viewer: ViewerModel, snapshot: verbs.TakenMasks, folder: Path, work: WorkBar) -> bool:
+    """Save masks that were copied, all or none.
 
     Returns
     -------
     bool
         Whether the job was started.
     """
-    snapshot = verbs.take_masks(viewer, study)
 
     def finish(alive: ViewerModel, files: list[Path]) -> None:
         verbs.editing_of(alive).written(snapshot.changes)

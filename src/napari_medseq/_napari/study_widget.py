@@ -52,6 +52,7 @@ _OPEN = (
 )
 _UP = "Show the chosen visit, which has no date, one place earlier (Alt+Up in the tree, or drag it)"
 _DOWN = "Show the chosen visit, which has no date, one place later (Alt+Down in the tree, or drag it)"
+_NAMED = 4  # files that a question names
 
 
 class StudyWidget(QWidget):  # type: ignore[misc]
@@ -420,8 +421,17 @@ class StudyWidget(QWidget):  # type: ignore[misc]
     def _ask_masks(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the masks: the study's own, or another")
         front = verbs.patient_in_front(self.viewer)
-        if folder and front is not None:
-            save_masks_in_job(self.viewer, front, Path(folder), self.work)
+        if not folder or front is None:
+            return
+        snapshot = verbs.take_masks(self.viewer, front)
+        there = [str(file) for file in snapshot.masks if (Path(folder) / file).exists()]
+        if there:
+            named = ", ".join(there[:_NAMED]) + (f" and {len(there) - _NAMED} more" if len(there) > _NAMED else "")
+            text = f"{folder} already holds {named}. Replace what is there? It cannot be brought back."
+            choices = QMessageBox.Yes | QMessageBox.Cancel
+            if QMessageBox.question(self, "Masks are there", text, choices, QMessageBox.Cancel) != QMessageBox.Yes:
+                return
+        save_masks_in_job(self.viewer, snapshot, Path(folder), self.work)
 
     def _ask_visit(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder of the visit")
