@@ -43,7 +43,7 @@ def scanned(tmp_path: Path) -> Followed:
         images.append(image)
         masks.append(image.labels_like(data, name="tumour", label_names={1: "tumour"}))
     study = ms.Study("sub-x", tuple(ms.Visit(d, (i,), (), f"{d}") for d, i in zip(DAYS, images, strict=True)))
-    return Followed(ms.track(masks, images=images, dates=list(DAYS)), study)
+    return Followed(ms.track(masks, images=images, dates=list(DAYS)), study, places=list(range(len(DAYS))))
 
 
 def recorded(found: Followed) -> None:

@@ -260,7 +260,7 @@ def test_two_slices_teach_the_others(tmp_path: Path) -> None:
     assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.6
     # on from where the first lesson ended, in the same folder
     again = teach(image, painted, {**settings, "start_from": str(tmp_path / "taught"), "steps": None, "iterations": 1})
-    assert again.model.info.description.startswith("Taught from 1 labelled")
+    assert again.model.info.description.startswith("Taught from labels in 1 of 8 steps")
     assert again.model.network_definition == result.model.network_definition
 
 

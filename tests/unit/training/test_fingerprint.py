@@ -158,7 +158,7 @@ def test_doubts_follow_from_the_images_of_enough_patients() -> None:
 
     few, enough = kind(9), kind(12)
     assert few.doubt(values=True, always_there=True) is None
-    assert "9 patient(s)" in few.why(None)
+    assert "too few patients to represent others: 9" in few.why(None)
     doubt = enough.doubt(values=True, always_there=True)
     assert doubt is not None
     assert doubt.field_mm == pytest.approx((32 / 1.3, 32 * 1.3), rel=1e-3)
