@@ -258,7 +258,8 @@ def _train_by_plan(args: argparse.Namespace, config: dict[str, Any]) -> None:
     path = first.with_name(first.name + ".run") / "plan.yaml"
 
     def show(plan: object) -> None:
-        text = f"{plan}\n\nplan: {path} (after --plan-only, train follows it as it then stands)\n"
+        how = "the same command without --plan-only trains by it" if args.plan_only else "use it by --plan"
+        text = f"{plan}\n\nplan: {path} (change it, and {how})\n"
         if sys.stderr.isatty():  # where the progress bar stands
             print(file=sys.stderr)
         print(common.printable(text), flush=True)

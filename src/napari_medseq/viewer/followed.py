@@ -70,7 +70,7 @@ class Followed:
     layers: list[Labels] = field(default_factory=list)
     visits: list[int] = field(default_factory=list)
     card: str = ""
-    places: list[int] = field(default_factory=list)
+    places: list[int] = field(kw_only=True)
     days: list[str | None] = field(default_factory=list)
     regrouped: bool = False
 
@@ -397,11 +397,7 @@ def painted(viewer: ViewerModel, study: str | None = None) -> dict[str, int]:
 
 def _days(viewer: ViewerModel, study: str, places: Sequence[int]) -> list[str | None]:
     """The date that the layers of each of these visits of a study have now."""
-    days: dict[int, str | None] = {}
-    for layer in viewer.layers:
-        facts = _studies.facts_of(layer)
-        if facts.get("study") == study:
-            days.setdefault(int(facts["ordinal"]), facts.get("date"))
+    days = _studies.days_of(layer for layer in viewer.layers if _studies.facts_of(layer).get("study") == study)
     return [days.get(place) for place in places]
 
 

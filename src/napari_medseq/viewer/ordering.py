@@ -64,7 +64,7 @@ def set_visit_date(viewer: ViewerModel, study: str, ordinal: int, day: date | No
     MedseqError
         If no layer belongs to that visit.
     """
-    days = _days(viewer, study)
+    days = _studies.days_of(layers_of(viewer, study))
     _check_open(study, days, ordinal)
     text = None if day is None else day.isoformat()
     if text == days[ordinal]:
@@ -107,7 +107,7 @@ def reorder_visits(viewer: ViewerModel, study: str, order: Sequence[int]) -> Non
     >>> [visit.name for visit in view.study_of(viewer).visits]
     ['early', 'late']
     """
-    days = _days(viewer, study)
+    days = _studies.days_of(layers_of(viewer, study))
     if sorted(order) != sorted(days):
         listed = ", ".join(str(k) for k in sorted(days))
         raise MedseqError(f"The order {list(order)} does not name each open visit of {study} once; these are {listed}.")
@@ -131,7 +131,7 @@ def move_visit(viewer: ViewerModel, study: str, ordinal: int, by: int) -> int:
     int
         Its ordinal afterwards; the same as before at the end of the order.
     """
-    days = _days(viewer, study)
+    days = _studies.days_of(layers_of(viewer, study))
     _check_open(study, days, ordinal)
     order = sorted(days)
     at = order.index(ordinal)
@@ -139,15 +139,6 @@ def move_visit(viewer: ViewerModel, study: str, ordinal: int, by: int) -> int:
     order.insert(target, order.pop(at))
     reorder_visits(viewer, study, order)
     return sorted(days)[target]
-
-
-def _days(viewer: ViewerModel, study: str) -> dict[int, str | None]:
-    """The date of each visit that is open, by its ordinal."""
-    days: dict[int, str | None] = {}
-    for facts in map(_studies.facts_of, layers_of(viewer, study)):
-        known = days.get(facts["ordinal"])
-        days[int(facts["ordinal"])] = facts.get("date") if known is None else known
-    return days
 
 
 def _check_open(study: str, days: Mapping[int, str | None], ordinal: int) -> None:
@@ -184,7 +175,7 @@ class _Arrangement:
 
 def _arrange(viewer: ViewerModel, study: str, new: _Arrangement, name: str) -> None:
     """Arrange the visits as one step of undo."""
-    editing, days = editing_of(viewer), _days(viewer, study)
+    editing, days = editing_of(viewer), _studies.days_of(layers_of(viewer, study))
     back = {place: old for old, place in new.to.items()}
     hands = {k: hand_alignment(viewer, study, k) for k in days}
     aligned, lost = _to_the_first(hands, back.get(0, 0))

@@ -107,6 +107,15 @@ def facts_of(layer: Layer) -> dict[str, Any]:
     return facts
 
 
+def days_of(study_layers: Iterable[Layer]) -> dict[int, str | None]:
+    """The date of each visit that these layers of a study belong to, by its ordinal: the first that a layer knows."""
+    days: dict[int, str | None] = {}
+    for facts in map(facts_of, study_layers):
+        ordinal = int(facts["ordinal"])
+        days[ordinal] = days.get(ordinal) or facts.get("date")
+    return days
+
+
 def series_name(facts: Mapping[str, Any]) -> str:
     """The name of a series without that of its patient and visit, which is the same at every visit."""
     study = re.sub(r" \(\d+\)$", "", str(facts.get("study")))  # a second study of the same name has a number
