@@ -21,6 +21,7 @@ from napari_medseq.peak import warn_of_peak
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.progression.folder import result_folder
 from napari_medseq.sequence import ImageSequence, Study, Visit, kind_of
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari_medseq.inference import Segmentation
@@ -237,8 +238,11 @@ def dropped_visits(study: Study) -> tuple[str, ...]:
     """Visits of a study that could not be read, or have no image, each with the reason; a warning names them."""
     dropped = [*study.dropped, *(f"{v.name}: no image of it could be read" for v in study.visits if not v.images)]
     if dropped:
-        number = f"{len(dropped)} visit{'s' if len(dropped) > 1 else ''}"
-        warnings.warn(f"{study.name}: {number} left out: {'; '.join(dropped)}.", MedseqWarning, stacklevel=3)
+        warnings.warn(
+            f"{study.name}: {how_many(len(dropped), 'visit')} left out: {'; '.join(dropped)}.",
+            MedseqWarning,
+            stacklevel=3,
+        )
     return tuple(dropped)
 
 

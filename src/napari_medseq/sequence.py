@@ -20,6 +20,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.geometry import Affine
 from napari_medseq.unread import is_lazy
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from dask.array import Array
@@ -120,7 +121,9 @@ class ImageSequence:
         n = shape[axes.index("t")]
         times = np.arange(n, dtype=np.float64) if self.times is None else np.array(self.times, dtype=np.float64)
         if times.shape != (n,):
-            raise MedseqError(f"{self.name}: {times.size} times for {n} frames; give one per frame, in seconds.")
+            raise MedseqError(
+                f"{self.name}: {how_many(times.size, 'time')} for {how_many(n, 'frame')}; give one per frame, in seconds."
+            )
         times.setflags(write=False)
         return times
 

@@ -11,6 +11,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.notifications import guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.study import facts_of
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -51,4 +52,8 @@ def toggle_world_placement(viewer: napari.viewer.Viewer) -> None:
     for layer in placed:
         facts_of(layer)["world_placement"] = on
     state = "at their true place" if on else "in the slice view"
-    show_info(f"{len(placed)} layers are drawn {state}." if placed else "There is no layer that this concerns.")
+    show_info(
+        f"{how_many(len(placed), 'layer is', 'layers are')} drawn {state}."
+        if placed
+        else "There is no layer that this concerns."
+    )

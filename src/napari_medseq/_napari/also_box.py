@@ -15,6 +15,7 @@ from napari_medseq._napari.choosers import LayerBox, LayerChecklist
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +117,7 @@ class AlsoBox(QWidget):  # type: ignore[misc]
 
         def done(table: pd.DataFrame) -> None:
             failed = int((table["status"] == "failed").sum())
-            text = f"{len(table) - failed} files were written to {out}"
+            text = f"{how_many(len(table) - failed, 'file was', 'files were')} written to {out}"
             if failed:
                 show_warning(f"{text}; {failed} failed, and preprocessed.csv there says why.")
             else:

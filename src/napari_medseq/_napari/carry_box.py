@@ -16,6 +16,7 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.study import facts_of
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -122,9 +123,7 @@ class CarryBox(QWidget):  # type: ignore[misc]
             if facts_of(one).get("ordinal") == target and "change" not in str(facts_of(one).get("role"))
         ]
         if len(masks) != 1:
-            raise MedseqError(
-                f"Visit {target + 1} has {len(masks) or 'no'} mask{'s' if len(masks) > 1 else ''}; carry into a new layer."
-            )
+            raise MedseqError(f"Visit {target + 1} has {how_many(len(masks), 'mask')}; carry into a new layer.")
         return masks[0]
 
     def looked(self) -> None:

@@ -20,6 +20,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.masks import tools
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.proxies import real
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -222,7 +223,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
 
     def _copy_visit(self, by: int) -> None:
         target, count = verbs.copy_to_visit(self.viewer, by)
-        self._say(f"{count} voxels copied to {target.name}.")
+        self._say(f"{how_many(count, 'voxel')} copied to {target.name}.")
 
     def _combine(self) -> None:
         other, label = self.combine.other.layer, self.combine.label.value() or None

@@ -12,6 +12,7 @@ from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import set_enabled
 from napari_medseq.viewer.hint_layers import BOXES, INSIDE, OUTSIDE
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -85,6 +86,4 @@ class HintsBox(QWidget):  # type: ignore[misc]
             background=background, image=image,
         )  # fmt: skip
         self.viewer.layers.selection.active = labels
-        self.outcome.setText(
-            f"Outlined on {len(steps)} slice{'s' if len(steps) > 1 else ''}. Correct it, then propagate."
-        )
+        self.outcome.setText(f"Outlined on {how_many(len(steps), 'slice')}. Correct it, then propagate.")

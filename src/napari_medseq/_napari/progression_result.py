@@ -25,6 +25,7 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.viewer.followed import rearranged_since
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -268,7 +269,7 @@ def _in_words(summary: pd.DataFrame) -> str:
     if not len(known):
         return "no visit has a mask."
     first, last, count = known.iloc[0], known.iloc[-1], int(known["lesions"].iloc[-1])
-    text = f"{count} lesion{'' if count == 1 else 's'}, {last['volume_ml']:.3g} mL at {_which(last, summary, -1)}"
+    text = f"{how_many(count, 'lesion')}, {last['volume_ml']:.3g} mL at {_which(last, summary, -1)}"
     return f"{text} ({first['volume_ml']:.3g} mL at {_which(first, summary, 0)})." if len(known) > 1 else f"{text}."
 
 

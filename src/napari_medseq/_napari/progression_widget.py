@@ -44,6 +44,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import TrackSettings
 from napari_medseq.viewer.study import is_tracked, masks_alike
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -193,7 +194,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             else:
                 visits = [v for v in study.visits if v.images or v.labels]
                 days = ", ".join(str(v.date) if v.date else "undated" for v in visits)
-                text = f"{len(visits)} visit{'' if len(visits) == 1 else 's'}: {days}. {self._next_step()}"
+                text = f"{how_many(len(visits), 'visit')}: {days}. {self._next_step()}"
                 self.model.fit_to([i for v in study.visits for i in v.images])
         elif self.labels.count():
             text = "No study is open; label layers can be followed."

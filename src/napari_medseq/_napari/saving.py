@@ -19,6 +19,7 @@ from napari_medseq._napari.notifications import guarded, tell
 from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar, mouse_is_held
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.proxies import real
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -69,7 +70,7 @@ def save_masks_in_job(viewer: ViewerModel, snapshot: verbs.TakenMasks, folder: P
 
     def finish(alive: ViewerModel, files: list[Path]) -> None:
         verbs.editing_of(alive).written(snapshot.changes)
-        show_info(f"{len(files)} mask{'' if len(files) == 1 else 's'} saved in {folder}.")
+        show_info(f"{how_many(len(files), 'mask')} saved in {folder}.")
 
     return _save_in_job(viewer, work, "Saving masks", partial(verbs.write_masks, snapshot, folder), finish)
 

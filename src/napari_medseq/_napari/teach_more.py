@@ -21,6 +21,7 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.active import counterpart, visit_of
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import DERIVED, facts_of, is_tracked
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from napari_medseq.training import TrainingResult
 
 _LONGEST_MINUTES = 60 * 24 * 7
-
-
-def _some(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _visit(layer: Labels) -> tuple[object, object]:
@@ -111,7 +108,9 @@ class TrainBox(QWidget):  # type: ignore[misc]
     def _update(self, _event: object = None) -> None:
         why = "Another job runs" if self.work.busy else "" if self.masks.layers else "Tick a mask first"
         patients = {facts_of(layer).get("study") or layer.name for layer in self.masks.layers}
-        self.count.setText(f"Ticked: {_some(len(self.masks.layers), 'mask')} of {_some(len(patients), 'patient')}.")
+        self.count.setText(
+            f"Ticked: {how_many(len(self.masks.layers), 'mask')} of {how_many(len(patients), 'patient')}."
+        )
         self.button.setEnabled(not why)
         self.button.setToolTip(why or "One model of all ticked masks and their images, for new patients")
 
@@ -131,7 +130,8 @@ class TrainBox(QWidget):  # type: ignore[misc]
         def done(_found: TrainingResult) -> None:
             announce_models()
             self.outcome.setText(
-                f"The model {name} learned from {len(cases)} masks; choose it in Analyse or Progression. Its training set is kept as an "
+                f"The model {name} learned from {how_many(len(cases), 'mask')}; choose it in Analyse or Progression. Its training set "
+                "is kept as an "
                 f"nnU-Net folder: {folder}"
             )
 

@@ -10,6 +10,7 @@ from napari_medseq.cli import cohort as cohort_command
 from napari_medseq.cli import common
 from napari_medseq.cli.results import counted, with_inputs
 from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari_medseq.progression import Progression
@@ -163,7 +164,7 @@ def _track(args: argparse.Namespace) -> None:
         days = [m.acquired.date().isoformat() if m.acquired else None for m in masks]
         days = [d or _date_in(p) for d, p in zip(days, args.labels, strict=True)]
     if dates is not None and len(dates) != len(masks):
-        raise SettingsError(f"{len(dates)} dates for {len(masks)} masks; give one per mask.")
+        raise SettingsError(f"{how_many(len(dates), 'date')} for {how_many(len(masks), 'mask')}; give one per mask.")
     progression = ms.track(
         masks,
         dates=dates or days,

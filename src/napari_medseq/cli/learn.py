@@ -10,6 +10,7 @@ from typing import Any
 
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError
+from napari_medseq.wording import how_many
 
 _NO_PREVIEW = (
     "--preview draws what the network of a config would see; where training configures itself, `check` says what of the data is used, and "
@@ -299,7 +300,11 @@ def _check(args: argparse.Namespace) -> int:
     )
     patients = len({row["patient"] for row in checked.rows})
     facts = {"layout": checked.layout.kind, "patients": patients, "cases": checked.rows, "doubts": checked.doubts}
-    text = [common.table(checked.rows), "", f"{checked.layout.kind}: {len(checked.rows)} cases of {patients} patients"]
+    text = [
+        common.table(checked.rows),
+        "",
+        f"{checked.layout.kind}: {how_many(len(checked.rows), 'case')} of {how_many(patients, 'patient')}",
+    ]
     there = {row["case"] for row in checked.rows}
     for name in checked.layout.answers:
         own = [(e, n) for e in checked.layout.entries if e.case in there and (n := e.learned.count(name))]

@@ -14,6 +14,7 @@ from napari_medseq.cli import common
 from napari_medseq.cli.images import IMAGES, WRITABLE, writable_suffix
 from napari_medseq.errors import MedseqWarning, ReadError, SettingsError
 from napari_medseq.tables import csv_cell, csv_text
+from napari_medseq.wording import how_many, some
 
 if TYPE_CHECKING:
     from napari_medseq.inference.segmentation import Output
@@ -225,7 +226,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         args.prediction, args.truth = _called_alike(Path(args.prediction[0]), Path(args.truth[0]))
     if len(args.prediction) != len(args.truth):
         raise SettingsError(
-            f"{len(args.prediction)} predictions and {len(args.truth)} truths; give one per case, in one order."
+            f"{how_many(len(args.prediction), 'prediction')} and {how_many(len(args.truth), 'truth')}; give one per case, in one order."
         )
     predictions, truths = (
         [common.one_image(p, kind="labels", by_series=False) for p in paths] for paths in (args.prediction, args.truth)
@@ -262,7 +263,7 @@ def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]
         problem = f"no truth is called like {', '.join(alone[:4])}" if alone else "there are no predictions"
         raise SettingsError(f"{predictions} and {truths}: {problem}; files that belong together have the same name.")
     if missing := sorted(set(true) - set(predicted)):
-        names = ", ".join(missing[:4]) + (", …" if len(missing) > 4 else "")
+        names = some(missing)
         warnings.warn(
             f"{predictions} holds no prediction of {len(missing)} of {len(true)} truths ({names}); they do not count.", MedseqWarning,
             stacklevel=2,

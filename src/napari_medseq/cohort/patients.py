@@ -16,6 +16,7 @@ from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteErr
 from napari_medseq.io import naming
 from napari_medseq.io.spreadsheets import path_in, read_rows
 from napari_medseq.io.visit_folders import NO_PATIENT, subjects_in
+from napari_medseq.wording import some
 
 Studies = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -80,7 +81,7 @@ def find_patients(studies: Studies, *, heap: Path | None = None, apart: Path | N
     if not patients:
         raise ReadError(f"There is no study in {studies}; name a folder with one study folder per patient.")
     if missing:
-        raise ReadError(f"There is no study folder {', '.join(missing[:5])}; name folders, one per patient.")
+        raise ReadError(f"There is no study folder {some(missing)}; name folders, one per patient.")
     name_counts = Counter(_comparable(p.name) for p in patients)
     twice = sorted({p.name for p in patients if name_counts[_comparable(p.name)] > 1})
     if twice:

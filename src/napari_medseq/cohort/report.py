@@ -20,6 +20,7 @@ from napari_medseq import files
 from napari_medseq.cohort.patient import RULE, Row
 from napari_medseq.cohort.tables import frame, visit_tables
 from napari_medseq.record import DISCLAIMER
+from napari_medseq.wording import how_many
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -77,7 +78,9 @@ def write_cohort_report(rows: Sequence[Row], path: Path) -> Path:
 
 def _in_short(table: pd.DataFrame) -> list[str]:
     states = Counter(table["status"])
-    lines = [f"{len(table)} patients: " + ", ".join(f"{n} {state}" for state, n in states.most_common()) + "."]
+    lines = [
+        f"{how_many(len(table), 'patient')}: " + ", ".join(f"{n} {state}" for state, n in states.most_common()) + "."
+    ]
     lacking = int((table["dropped"].fillna(0) > 0).sum())
     if lacking:
         lines.append(f"{lacking} patient{'s lack' if lacking > 1 else ' lacks'} visits that could not be read.")

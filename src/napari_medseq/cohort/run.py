@@ -23,6 +23,7 @@ from napari_medseq.progress import Cancelled, Progress, check, duration
 from napari_medseq.progression import TrackSettings
 from napari_medseq.progression.folder import claimed
 from napari_medseq.version import __version__
+from napari_medseq.wording import some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,7 +177,7 @@ def of_others(target: Path, patients: Sequence[Patient]) -> list[str]:
 
 def _of_others_text(target: Path, others: Sequence[str]) -> str:
     return (
-        f"{target} also holds results of {', '.join(others[:5])}{', …' if len(others) > 5 else ''}, who are not among these "
+        f"{target} also holds results of {some(others)}, who are not among these "
         "studies: they stay, but are in no table. Remove what was renamed or is not wanted any more."
     )
 

@@ -18,6 +18,7 @@ from napari_medseq.evaluation.metrics import compare
 from napari_medseq.masks.imagelike import refuse_image
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, check_same_grid
+from napari_medseq.wording import how_many, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +161,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         dice = self.table["dice"].mean() if len(self.table) else float("nan")
-        return f"<Evaluation {self.table['case'].nunique()} cases, {len(self.table)} rows, mean Dice {dice:.3f}>"
+        return f"<Evaluation {how_many(self.table['case'].nunique(), 'case')}, {how_many(len(self.table), 'row')}, mean Dice {dice:.3f}>"
 
 
 class _Options(TypedDict, total=False):
@@ -286,16 +287,20 @@ def _paired(
             raise MedseqError("Give predictions and truths both as mappings from case name, or neither.")
         if set(predictions) != set(truths):
             odd = sorted(str(k) for k in set(predictions) ^ set(truths))
-            raise MedseqError(f"Predictions and truths name different cases; without a partner: {', '.join(odd[:5])}.")
+            raise MedseqError(f"Predictions and truths name different cases; without a partner: {some(odd)}.")
         names = [str(k) for k in truths] if names is None else names
         ps, ts = [predictions[k] for k in truths], list(truths.values())
     else:
         ps, ts = _listed(predictions), _listed(truths)
     if len(ps) != len(ts) or not ts:
-        raise MedseqError(f"{len(ps)} predictions for {len(ts)} truths; give one of each per case, and at least one.")
+        raise MedseqError(
+            f"{how_many(len(ps), 'prediction')} for {how_many(len(ts), 'truth')}; give one of each per case, and at least one."
+        )
     called = [_labels_of(t).name for t in ts] if names is None else [str(n) for n in names]
     if len(called) != len(ts) or (names is not None and len(set(called)) != len(called)):
-        raise MedseqError(f"{len(called)} names for {len(ts)} cases; give one each, all different.")
+        raise MedseqError(
+            f"{how_many(len(called), 'name')} for {how_many(len(ts), 'case')}; give one each, all different."
+        )
     if len(set(called)) < len(called):
         called = [f"{n} {k + 1}" for k, n in enumerate(called)]
     return called, ps, ts

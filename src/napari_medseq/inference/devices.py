@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from napari_medseq.errors import DeviceError, MedseqWarning
+from napari_medseq.wording import how_many
 
 T = TypeVar("T")
 _REMOTE = "dask://"
@@ -50,7 +51,7 @@ def choose(device: str | torch.device | None = "auto") -> tuple[torch.device, st
     except (RuntimeError, TypeError):
         raise DeviceError(f"{device!r} is not a device; use {_KINDS}.") from None
     if chosen.type == "cuda" and (chosen.index or 0) >= cuda:
-        have = f"this torch ({torch.__version__}) sees {cuda} CUDA device(s)"
+        have = f"this torch ({torch.__version__}) sees {how_many(cuda, 'CUDA device')}"
         raise DeviceError(f"There is no device {device!r}: {have}. Use device='auto', or run `napari-medseq doctor`.")
     if chosen.type == "mps" and not mps:
         raise DeviceError(f"There is no device {device!r} here. Use device='auto', or run `napari-medseq doctor`.")

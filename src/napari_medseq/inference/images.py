@@ -18,6 +18,7 @@ from napari_medseq.models.choosing import choose_image
 from napari_medseq.models.info import COLOURS, takes_colours
 from napari_medseq.sequence import ImageSequence, Visit, kind_of, way_out
 from napari_medseq.unread import UnreadVoxels
+from napari_medseq.wording import how_many
 
 Number = TypeVar("Number", bound=np.generic)
 Images = ImageSequence | Mapping[str, ImageSequence] | Sequence[Visit]
@@ -53,8 +54,8 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
     for channels in exam_list:
         if len(channels) != len(model.info.channels):
             raise ModelError(
-                f"{model.info.name} needs {len(model.info.channels)} channel(s) ({', '.join(model.info.channels)}), "
-                f"but {len(channels)} were given; give a mapping of channel name to image."
+                f"{model.info.name} needs {how_many(len(model.info.channels), 'channel')} ({', '.join(model.info.channels)}), "
+                f"not {len(channels)}; give a mapping of channel name to image."
             )
         for seq in channels:
             _fits(seq, model, force)
@@ -135,7 +136,8 @@ def _by_channel(images: Mapping[str, ImageSequence], model: Model) -> list[Image
     missing = [c for c in model.info.channels if c not in images]
     if missing:
         raise ModelError(
-            f"{model.info.name} needs the channel(s) {', '.join(missing)}, but the images are named {', '.join(images)}."
+            f"{model.info.name} needs {how_many(len(missing), 'more channel')} ({', '.join(missing)}), but the images are named "
+            f"{', '.join(images)}."
         )
     return [images[c] for c in model.info.channels]
 

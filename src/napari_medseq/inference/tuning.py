@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
+from napari_medseq.wording import how_many
 
 Network = TypeVar("Network", bound=nn.Module)
 _TOGETHER = 8  # steps that go through the encoder together where that pays
@@ -83,7 +84,7 @@ class Plan:
     def __str__(self) -> str:
         layout = "channels last" if self.channels_last else "channels first"
         number = "float32" if self.dtype is None else str(self.dtype).removeprefix("torch.")
-        return f"{number}, {layout}, {self.together} step(s) at once"
+        return f"{number}, {layout}, {how_many(self.together, 'step')} at once"
 
 
 class _Rounding(Protocol):

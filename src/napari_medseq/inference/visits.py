@@ -23,6 +23,7 @@ from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.registration.transform import Position, to_common
 from napari_medseq.sequence import ImageSequence, Visit, check_same_grid
+from napari_medseq.wording import how_many
 
 Registration = Literal["auto", "none", "translation", "rigid", "affine"]
 _SAME_PLACE_MM = 1e-2
@@ -112,7 +113,9 @@ def patient_of(
     if visits is None or not all(isinstance(v, Visit) for v in visits):
         return Patient(exams(images, model, force=force), [0], [0], [np.eye(4)])
     if transforms is not None and len(transforms) != len(visits):
-        raise MedseqError(f"{len(transforms)} transforms for {len(visits)} visits; give one per visit.")
+        raise MedseqError(
+            f"{how_many(len(transforms), 'transform')} for {how_many(len(visits), 'visit')}; give one per visit."
+        )
     index = [k for k, v in enumerate(visits) if any(i.kind == "image" for i in v.images)]
     if not index:
         raise ModelError("No visit has an image; give visits with the image that the model looks at.")

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from napari_medseq.errors import ReadError
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     import tarfile
@@ -165,10 +166,13 @@ class _Writer:
                 ) from error
         if self.outside:
             self.out.problems.append(
-                f"{self._name}: {self.outside} file(s) have names that leave the archive; they are left out."
+                f"{self._name}: {how_many(self.outside, 'file has a name that leaves', 'files have names that leave')} the archive; "
+                "left out."
             )
         if self.special:
-            self.out.problems.append(f"{self._name}: {self.special} link(s) or device(s) in it are not followed.")
+            self.out.problems.append(
+                f"{self._name}: {how_many(self.special, 'link or device in it is', 'links or devices in it are')} not followed."
+            )
 
     @property
     def _name(self) -> str:

@@ -14,6 +14,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io import archives, naming
 from napari_medseq.io.detection import detect
 from napari_medseq.io.placeholders import Placeholder, described, placeholder
+from napari_medseq.wording import how_many, some
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -72,9 +73,9 @@ class Collection:
         if any(kind not in PICTURES for kind in inside.kinds):  # a thumbnail beside a scan is not an image of its own
             pictures = {kind: inside.kinds.pop(kind, []) for kind in PICTURES}
             if others := [*pictures["tiff"], *pictures["video"]]:
-                names = ", ".join(p.name for p in others[:3]) + (", …" if len(others) > 3 else "")
                 inside.unreadable.append(
-                    f"{folder}: {len(others)} TIFF or video file(s) beside scans ({names}) are left out; open them by their own names."
+                    f"{folder}: {how_many(len(others), 'TIFF or video file')} beside scans left out ({some([p.name for p in others])}); "
+                    "open them by their own names."
                 )
         self._take(inside)
 

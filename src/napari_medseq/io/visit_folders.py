@@ -14,6 +14,7 @@ from napari_medseq.io.detection import detect
 from napari_medseq.io.files import PICTURES, collect, looks_like_image, walk
 from napari_medseq.io.sessions import scans_date
 from napari_medseq.io.visit_order import is_visit_name, natural
+from napari_medseq.wording import some
 
 #: A folder with this file holds results, whose masks are not part of the study that they were made from.
 _RECORD = "run.json"
@@ -55,7 +56,7 @@ def patient_folder(root: Path) -> Path:
     """
     patients = patient_folders(root)
     if len(patients) > 1:
-        examples = ", ".join(p.name for p in patients[:5]) + (", …" if len(patients) > 5 else "")
+        examples = some([p.name for p in patients])
         raise ReadError(
             f"{archives.shown(str(root))}: this folder holds {len(patients)} patients ({examples}); "
             "choose one of them, or do all with cohort."
@@ -275,7 +276,7 @@ def left_out(patient: Path, places: list[Place]) -> list[str]:
         others += [entry] if found else []
         notes += [line for line in failures if line not in told]
     if others:
-        names = ", ".join(p.name for p in others[:5]) + (", …" if len(others) > 5 else "")
+        names = some([p.name for p in others])
         notes.append(
             f"{archives.shown(str(patient))}: left out, because it lies beside the visits and in none of them: {names}. Put it into "
             "the folder of its visit."

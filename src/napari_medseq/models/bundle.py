@@ -23,6 +23,7 @@ from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.record import sha256
 from napari_medseq.settings import checked
+from napari_medseq.wording import how_many, some
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -194,7 +195,7 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
     if bad:
         raise ModelError(
-            f"{path} holds weights that are not finite, in {len(bad)} tensor(s) ({', '.join(bad[:3])}); get the bundle again, "
+            f"{path} holds weights that are not finite, in {how_many(len(bad), 'tensor')} ({some(bad)}); get the bundle again, "
             "or train it again with a smaller learning rate."
         )
 

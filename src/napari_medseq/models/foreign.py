@@ -25,6 +25,7 @@ from napari_medseq.models.bounds import bounded
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.settings import checked
+from napari_medseq.wording import how_many, some
 from napari_medseq.yaml_text import read_values
 
 if TYPE_CHECKING:
@@ -328,8 +329,8 @@ def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Plain], dict[str
     extra = [k for k in weights if k not in shapes]
     if wrong or extra:
         raise ModelError(
-            f"The weights in {folder / 'models'} do not fit the network: {len(wrong)} tensors missing or of another shape "
-            f"({', '.join(wrong[:3])}), {len(extra)} unknown ({', '.join(extra[:3])}). Get the bundle again."
+            f"The weights in {folder / 'models'} do not fit the network: {how_many(len(wrong), 'tensor')} missing or of another shape "
+            f"({some(wrong)}), {len(extra)} unknown ({some(extra)}). Get the bundle again."
         )
     network = build(definition)
     network.load_state_dict(weights)

@@ -31,6 +31,7 @@ from napari_medseq.models import bundle
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.library import find, list_models, load_model, read_info, user_folder
 from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.wording import how_many, some
 
 _PARTS = ("configs", "models", "docs", "LICENSE")  # the parts of a folder that are copied
 _BLOCK = 1 << 18
@@ -179,7 +180,8 @@ def verify(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
         changed = sorted(k for k in expected.keys() | actual.keys() if expected.get(k) != actual.get(k))
         if changed:
             raise ModelError(
-                f"{folder}: {len(changed)} file(s) are not as they were installed ({', '.join(changed[:3])}); remove the model "
+                f"{folder}: {how_many(len(changed), 'file is not as it was', 'files are not as they were')} installed "
+                f"({some(changed)}); remove the model "
                 "and add it again."
             )
     return load_model(folder).info

@@ -12,6 +12,7 @@ from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.plain import Plain
+from napari_medseq.wording import how_many, some
 
 if TYPE_CHECKING:
     from torch import nn
@@ -154,8 +155,8 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
     extra = [k for k in weights if k not in expected]
     if wrong or extra:
         raise ModelError(
-            f"{folder / bundle.WEIGHTS} does not fit its network: {len(wrong)} tensors missing or of another shape "
-            f"({', '.join(wrong[:3])}), {len(extra)} unknown ({', '.join(extra[:3])}). Get the bundle again."
+            f"{folder / bundle.WEIGHTS} does not fit its network: {how_many(len(wrong), 'tensor')} missing or of another shape "
+            f"({some(wrong)}), {len(extra)} unknown ({some(extra)}). Get the bundle again."
         )
     network.load_state_dict(weights)
     network.eval()

@@ -15,6 +15,7 @@ from napari_medseq.geometry import Affine
 from napari_medseq.masks.imagelike import why_image
 from napari_medseq.registration.transform import Position, to_common
 from napari_medseq.sequence import ImageSequence, Visit
+from napari_medseq.wording import how_many
 
 #: no expert and no network names more instances than this in one mask; an image has thousands of values
 _MOST_VALUES = 1000
@@ -77,7 +78,9 @@ def check_inputs(
     days = tuple(day for _, day in pairs)
     if dates is not None:
         if len(dates) != n:
-            raise MedseqError(f"{len(dates)} dates for {n} visits; give one per visit (None if unknown).")
+            raise MedseqError(
+                f"{how_many(len(dates), 'date')} for {how_many(n, 'visit')}; give one per visit (None if unknown)."
+            )
         days = tuple(as_date(d, f"Visit {k}") for k, d in enumerate(dates, start=1))
     scans = tuple(scan.compute() if scan is not None else None for scan in _one_per_visit("images", images, n))
     positions = cast("list[Position]", _one_per_visit("transforms", transforms, n))
@@ -195,7 +198,9 @@ def as_date(value: Day | np.datetime64, noun: str) -> date | None:
 def _one_per_visit(noun: str, values: Sequence[T | None] | None, n: int) -> list[T | None]:
     listed: list[T | None] = [None] * n if values is None else list(values)
     if len(listed) != n:
-        raise MedseqError(f"{len(listed)} {noun} for {n} visits; give one per visit (None where there is none).")
+        raise MedseqError(
+            f"{len(listed)} {noun} for {how_many(n, 'visit')}; give one per visit (None where there is none)."
+        )
     return listed
 
 

@@ -25,6 +25,7 @@ from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import WriteError
 from napari_medseq.progression.change import is_whole
 from napari_medseq.record import DISCLAIMER
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +133,7 @@ def burden(progression: Tracked, axes: Axes) -> Artists:
     for at, value, count in zip(x, total, summary["lesions"], strict=True):
         if not np.isfinite(value):  # a visit without a mask
             continue
-        text = f"{value:.3g} mL\n{int(count)} lesion{'' if count == 1 else 's'}"
+        text = f"{value:.3g} mL\n{how_many(int(count), 'lesion')}"
         axes.annotate(text, (at, value), (0, 8), textcoords="offset points", ha="center", fontsize=8, color=colour)
     axes.margins(x=0.08)
     # two lines of text stand above the highest point, also where the plot is docked and low

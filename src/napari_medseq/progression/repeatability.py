@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import ReadError
 from napari_medseq.progression.change import Z95
 from napari_medseq.settings import problems
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -264,8 +265,8 @@ class Repeatability:
             low, high = self.rc_percent_interval
             lines = [
                 f"The scan {self.image} was moved, resampled and given noise {runs} times and measured again"
-                f"{f' by {self.model}' if self.model else ''}: {len(self._groups)} lesion"
-                f"{'' if len(self._groups) == 1 else 's'}, {100 * self.found_share:.0f} % found again.",
+                f"{f' by {self.model}' if self.model else ''}: {how_many(len(self._groups), 'lesion')}, "
+                f"{100 * self.found_share:.0f} % found again.",
                 f"Repeatability coefficient: {self.rc_percent:.0f} % of the volume (95 % interval {low:.0f} to {high:.0f} %), "
                 f"{self.rc_ml:.2g} mL; within-lesion standard deviation {self.wsd_ml:.2g} mL, coefficient of variation "
                 f"{self.wcv_percent:.1f} %.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medseq.progression.change import noise_bound
 from napari_medseq.progression.matrix import visit_name
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari_medseq.progression.response import Assessment
@@ -30,7 +31,7 @@ def overall(progression: Tracked) -> list[str]:
     first, last = summary[progression.seen[0]], summary[progression.seen[-1]]
     when = [d.isoformat() if d else f"visit {n}" for n, d in enumerate(progression.dates, start=1)]
     lines = [
-        f"{len(summary)} visit{_s(len(summary))}{f' from {when[0]} to {when[-1]}' if len(summary) > 1 else f' ({when[0]})'}."
+        f"{how_many(len(summary), 'visit')}{f' from {when[0]} to {when[-1]}' if len(summary) > 1 else f' ({when[0]})'}."
     ]
     unseen = [day for visit, day in enumerate(when) if visit not in progression.seen]
     if unseen:
@@ -49,7 +50,7 @@ def overall(progression: Tracked) -> list[str]:
     specks = sum(int(summary[visit]["unmeasured"]) for visit in progression.seen)
     if specks:
         lines.append(
-            f"{specks} sighting{_s(specks)} of specks below the smallest measured volume are listed but not counted."
+            f"{how_many(specks, 'sighting')} of specks below the smallest measured volume: listed but not counted."
         )
     return lines
 
@@ -145,13 +146,9 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _s(n: int) -> str:
-    return "" if n == 1 else "s"
-
-
 def _lesions(row: Mapping[str, Any]) -> str:
     n = int(row["lesions"])
-    return f"{n or 'No'} lesion{_s(n)}"
+    return how_many(n, "lesion") if n else "No lesions"
 
 
 def _and(names: list[str]) -> str:

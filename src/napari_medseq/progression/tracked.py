@@ -28,6 +28,7 @@ from napari_medseq.progression.reapply import Correction
 from napari_medseq.progression.repeatability import Repeatability
 from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +100,7 @@ class Tracked:
 
     def __repr__(self) -> str:
         lesions = len(set(self._graph.identities.values()))
-        return f"<{type(self).__name__} {len(self._masks)} visits, {lesions} lesions>"
+        return f"<{type(self).__name__} {how_many(len(self._masks), 'visit')}, {how_many(lesions, 'lesion')}>"
 
     @property
     def lesions(self) -> pd.DataFrame:

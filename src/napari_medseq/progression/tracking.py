@@ -22,6 +22,7 @@ from napari_medseq.progression.progression import Progression
 from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.registration.transform import Position
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.wording import how_many
 
 #: more foreground than this is not a lesion but a body, or a mask that was inverted
 _TOO_MUCH = 0.5
@@ -107,7 +108,7 @@ def track(
         lesions_here = _lesions(mask, visit, world, settings, naming, doubts) if mask is not None else []
         lesions.update((lesion.key, lesion) for lesion in lesions_here)
         if progress is not None:
-            progress(visit + 1, steps, f"visit {visit + 1}: {len(lesions_here)} lesions")
+            progress(visit + 1, steps, f"visit {visit + 1}: {how_many(len(lesions_here), 'lesion')}")
     unseen = frozenset(k for k, mask in enumerate(inputs.masks) if mask is None)
     graph = Graph(lesions, visits=n, unseen=unseen)
     appearance = Appearance(inputs.images) if comparable(inputs.images) else None

@@ -38,6 +38,7 @@ from napari_medseq.training.plan_file import Planned, plan_to_follow
 from napari_medseq.training.prepared import measured, slab_cases
 from napari_medseq.training.slab_loop import WARM_UP, Course, SlabLoop, fit_slabs
 from napari_medseq.training.slab_windows import SlabCase, SlabWindows
+from napari_medseq.wording import how_many
 
 _JUDGING = 0.2  # largest share of the time for validation, where the config names no patients for it
 _SLACK = 2.0  # times the time of its windows, for all else of validation: if it ends too early, too few patients are left to set a doubt
@@ -425,7 +426,8 @@ def _check_plan(plan: Plan, facts: Fingerprint) -> None:
     names = [ch.name for ch in facts.channels]
     if len(plan.schemes) != len(names):
         raise SettingsError(
-            f"The plan has {len(plan.schemes)} schemes, one for each channel, but the data have {len(names)} channel(s) "
+            f"The plan has {how_many(len(plan.schemes), 'scheme')}, one for each channel, but the data have "
+            f"{how_many(len(names), 'channel')} "
             f"({', '.join(names)}); a plan is for data of the same channels."
         )
     if (plan.axis == "t") != facts.frames:

@@ -33,6 +33,7 @@ from napari_medseq.training.losses import classification_loss, loss_of_steps
 from napari_medseq.training.plan_file import Planned, plan_to_follow
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.unlearned import loss_of_shares, unlearned_of_steps, warn_if_unlearned
+from napari_medseq.wording import how_many
 
 _MEASURING, _READING = 0.1, 0.4  # shares of the time after which no further exam is measured, or read
 _ENOUGH_PATIENTS = 5  # patients of each class from which on some are held out for validation
@@ -356,7 +357,7 @@ def _by_chance(c: AutoConfig, cases: Sequence[Case], classes: Sequence[str]) -> 
     else:
         few = min(range(len(classes)), key=lambda k: len(own[k]))
         warnings.warn(
-            f"There are {len(own[few])} patient(s) of class {classes[few]}, so few that none is kept back to judge the network; folds "
+            f"Class {classes[few]} has {how_many(len(own[few]), 'patient')}, so few that none is kept back to judge the network; folds "
             "(--set folds=3) judges by every patient once.",
             MedseqWarning,
             stacklevel=6,

@@ -21,8 +21,8 @@ from napari_medseq.training.decoded import Decoded, is_constant, lies_on
 from napari_medseq.training.exams import check_steps
 from napari_medseq.training.fingerprint import are_numbers, label_counts
 from napari_medseq.training.layouts import Entry, Layout, find_layout
-from napari_medseq.training.layouts.entries import some
 from napari_medseq.training.prepared import MOST_CLASSES, disagreement
+from napari_medseq.wording import how_many, some
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ class _Survey:
             doubts += [text for value, names in named if (text := disagreement(value, names))]
         if self._dynamic:
             doubts.append(
-                f"{len(self._dynamic)} case(s) are volumes over time ({some(self._dynamic)}): the frames that have a label are learned "
+                f"{how_many(len(self._dynamic), 'case is a volume', 'cases are volumes')} over time ({some(self._dynamic)}): the frames "
+                "that have a label are learned "
                 "from, each for itself; the others count as not looked at"
             )
         return doubts

@@ -25,7 +25,8 @@ from napari_medseq.training.budget import Deadline
 from napari_medseq.training.fingerprint import label_counts
 from napari_medseq.training.labelled_frames import labelled_frames
 from napari_medseq.training.layouts import Entry
-from napari_medseq.training.layouts.entries import LOSSY, some
+from napari_medseq.training.layouts.entries import LOSSY
+from napari_medseq.wording import how_many, some
 
 _LEAST_CASES = 2
 _APART_MM, _APART_VOXELS = 0.1, 0.5  # largest distance of the corners of image and labels
@@ -83,7 +84,8 @@ class Decoded:
             raise MedseqError(f"{entry.case}: {_apart(labels, first)}")
         if labels.size("t") != first.size("t"):
             raise MedseqError(
-                f"{entry.case}: the image has {first.size('t')} frame(s), but the labels have {labels.size('t')}; give labels with as many "
+                f"{entry.case}: the image has {how_many(first.size('t'), 'frame')}, but the labels have {labels.size('t')}; give labels "
+                "with as many "
                 "frames (those without a label are not learned from), or the frame that was labelled as an image of its own. If these are "
                 "channels, name as many in dataset.json, or save each as a file of its own."
             )

@@ -19,6 +19,7 @@ from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.training import splits
 from napari_medseq.training.kind import sure_enough
 from napari_medseq.training.slab_windows import SlabCase
+from napari_medseq.wording import how_many
 
 _ENOUGH_PATIENTS = 20  # patients from which on some are held out for validation
 _MOST_JUDGES = 8
@@ -52,7 +53,7 @@ def choose_judges(
         wanted = min(_MOST_JUDGES, len(patients) // 10) if len(patients) >= _ENOUGH_PATIENTS else 0
     if wanted >= len(patients):
         raise SettingsError(
-            f"validation = {wanted}, but there are {len(patients)} patients; some must be left to learn from."
+            f"validation = {wanted}, but the data have {how_many(len(patients), 'patient')}; some must be left to learn from."
         )
     return set(patients[:wanted])
 

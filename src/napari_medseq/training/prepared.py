@@ -20,8 +20,8 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training.budget import Deadline
 from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.fingerprint import Fingerprint, Measuring
-from napari_medseq.training.layouts.entries import some
 from napari_medseq.training.slab_windows import UNSEEN, SlabCase
+from napari_medseq.wording import how_many, some
 
 #: the index of a class is a byte, and one of its values marks unlabelled voxels
 MOST_CLASSES = 254
@@ -55,7 +55,8 @@ def measured(
     values = sorted(measuring.volumes)
     if not values:
         raise MedseqError(
-            f"None of the {len(cases_seen)} cases that were read holds a label above 0, so there is nothing to learn; look at the files of "
+            f"None of {how_many(len(cases_seen), 'case that was read', 'cases that were read')} holds a label above 0, so there is "
+            "nothing to learn; look at the files of "
             f"labels, such as {decoded.entries[0].labels[0]}."
         )
     if not names:
@@ -109,7 +110,8 @@ def _warn_of_two_whites(values: Sequence[Collection[int]]) -> None:
     if used == {frozenset({1}), frozenset({255})}:
         ones = sum(1 in v for v in values)
         warnings.warn(
-            f"The masks of {ones} case(s) hold 1, and those of {len(values) - ones} case(s) 255 or nothing: each is learned as a class of "
+            f"The masks of {how_many(ones, 'case')} hold 1, and those of {how_many(len(values) - ones, 'case')} 255 or nothing: each is "
+            "learned as a class of "
             "its own. If both mean the same, merge=True makes one class of them (--set merge=true).",
             MedseqWarning,
             stacklevel=3,
@@ -194,7 +196,7 @@ class ClassIndices:
     def warn(self) -> None:
         for value, cases in self.unknown.items():
             warnings.warn(
-                f"The label {value} of {len(cases)} case(s) ({some(cases)}) is none of the classes {self.classes}: it counts as "
+                f"The label {value} of {how_many(len(cases), 'case')} ({some(cases)}) is none of the classes {self.classes}: it counts as "
                 "background.",
                 MedseqWarning,
                 stacklevel=4,

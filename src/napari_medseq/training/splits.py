@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.wording import how_many, some
 
 
 def shuffled(patients: Sequence[str], seed: int) -> list[str]:
@@ -28,7 +29,7 @@ def folds(patients: Sequence[str], k: int, seed: int = 0) -> list[list[str]]:
     if not 2 <= k <= len(names):
         raise SettingsError(
             f"{k} folds need at least {max(k, 2)} patients, but there are {len(names)} "
-            f"({', '.join(names[:5])}); an empty fold judges nothing. Lower folds, or add patients."
+            f"({some(names)}); an empty fold judges nothing. Lower folds, or add patients."
         )
     return [sorted(names[i::k]) for i in range(k)]
 
@@ -53,6 +54,6 @@ def validation(patients: Sequence[str], named: Sequence[str], share: float, seed
         chosen = sorted(names[: max(1, round(share * len(names)))]) if share else []
     if chosen and len(chosen) == len(names):
         raise SettingsError(
-            f"Of {len(names)} patient(s) {len(chosen)} would judge and none would be left to train on; add patients."
+            f"Of {how_many(len(names), 'patient')} {len(chosen)} would judge and none would be left to train on; add patients."
         )
     return chosen

@@ -17,6 +17,7 @@ from napari_medseq.viewer.marks import PAINTED, Flags, Values
 from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.results import show_segmentation
 from napari_medseq.viewer.slices import corrected_slices, step_axis
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -63,7 +64,7 @@ def take_over(
     taking = taken_over(viewer, answer, labels, steps, axis_name)
     if taking.steps:
         editing = editing_of(viewer)
-        with editing.step(f"taking over {len(taking.steps)} corrected slice{'' if len(taking.steps) == 1 else 's'}"):
+        with editing.step(f"taking over {how_many(len(taking.steps), 'corrected slice')}"):
             editing.write(labels, taking.data, flags=taking.flags)
             editing.write(answer, np.asarray(answer.data), flags=taking.left)
     return taking.steps

@@ -31,6 +31,7 @@ from napari_medseq.viewer.placement import along_of
 from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.results import add_layers
 from napari_medseq.viewer.twins import Connections
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -217,7 +218,7 @@ class Overlay:
         """
         onto, error = fit_landmarks(later, earlier)
         count = len(np.asarray(later).reshape(-1, 3))
-        self._set(onto, f"{count} landmark{'s' if count > 1 else ''}", error)
+        self._set(onto, how_many(count, "landmark"), error)
         self._start = self.onto
         return error
 

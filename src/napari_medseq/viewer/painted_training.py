@@ -21,6 +21,7 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.study import DERIVED, facts_of, is_tracked
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -237,7 +238,7 @@ def train_on_painted(
     modalities = {case.image.modality for case in cases}
     config: dict[str, object] = {
         "data": str(data), "out": str(out), "minutes": minutes, "name": name, "device": device,
-        "description": f"Trained on {len(cases)} masks that were painted in the viewer.",
+        "description": f"Trained on {how_many(len(cases), 'mask')} painted in the viewer.",
         "modality": modalities.pop() if len(modalities) == 1 else None, "patient": PATIENT,
     }  # fmt: skip
     try:

@@ -23,6 +23,7 @@ from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import Followed, Taken, result_of, results_of, show_progression
 from napari_medseq.viewer.marks import Mask, Values
 from napari_medseq.viewer.proxies import real
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -158,9 +159,7 @@ def corrected_again(progression: Progression, before: Earlier | None, *, exclusi
         progression.provenance.pop(BY_HAND, None)
     kept_count = count - len(missed)
     notes = (
-        [
-            f"{kept_count} correction{'' if kept_count == 1 else 's'} made by hand {'is' if kept_count == 1 else 'are'} kept."
-        ]
+        [f"{how_many(kept_count, 'correction made by hand is', 'corrections made by hand are')} kept."]
         if kept_count
         else []
     )

@@ -75,7 +75,7 @@ def test_what_cannot_be_compared_is_refused_with_a_reason() -> None:
         evaluate(p.replace(affine=affine_from((1, 1, 2))), t)
     with pytest.raises(MedseqError, match="scan is an image"):
         evaluate(image, t)
-    with pytest.raises(MedseqError, match="1 predictions for 2 truths"):
+    with pytest.raises(MedseqError, match="1 prediction for 2 truths"):
         evaluate([p], [t, t])
     with pytest.raises(MedseqError, match="without a partner: b"):
         evaluate({"a": p, "b": p}, {"a": t})

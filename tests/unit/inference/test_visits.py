@@ -212,7 +212,7 @@ def test_visits_are_aligned_without_being_asked(tmp_path: Path) -> None:
 
 def test_what_visits_cannot_be_is_said(tmp_path: Path) -> None:
     m, seen = model(tmp_path / "m", FLAT, along="visit"), patient((0, 30))
-    with pytest.raises(MedseqError, match="1 transforms for 2 visits"):
+    with pytest.raises(MedseqError, match="1 transform for 2 visits"):
         ms.segment(seen, m, transforms=STILL[:1])
     with pytest.raises(MedseqError, match=r"are \[0, 1\], not \[2\]"):
         ms.segment(seen, m, transforms=STILL[:2], steps=[2])

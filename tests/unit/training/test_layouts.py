@@ -160,8 +160,8 @@ def test_a_table_as_excel_exports_it(tmp_path: Path, encoding: str) -> None:
     ]
     doubts = "\n".join(found.doubts)
     for said in (
-        "1 row(s) name no image and are left out: A/6",
-        "no labels and are left out: B/0",
+        "1 row names no image, left out: A/6",
+        "no labels, left out: B/0",
         "class is not used",
     ):
         assert said in doubts
@@ -187,10 +187,10 @@ def test_a_table_of_classes(tmp_path: Path) -> None:
     assert found.channels == ("T1",)
     doubts = "\n".join(found.doubts)
     for said in (
-        "age, seen hold no paths",
-        "1 row(s) name no class and are left out: D/1",
-        "no image and are left out: E/1",
-        "10 have one patient",
+        "no paths of images, so not used: 2 columns (age, seen)",
+        "1 row names no class, left out: D/1",
+        "no image, left out: E/1",
+        "1 class has one patient alone (10)",
     ):
         assert said in doubts
     assert learns_classes(table)
@@ -204,7 +204,7 @@ def test_a_table_of_classes(tmp_path: Path) -> None:
     [
         ("A,a.nii.gz,ill\nB,b.nii.gz,Ill\nC,c.nii.gz,Ill\n", "Ill, ill differ only in how they are written"),
         ("A,a.nii.gz,ill\nB,b.nii.gz,ill\n", "every exam is ill"),
-        ("A,a.nii.gz,ill\nA,b.nii.gz,well\nB,c.nii.gz,ill\n", "1 patient(s) have exams of more than one class (A)"),
+        ("A,a.nii.gz,ill\nA,b.nii.gz,well\nB,c.nii.gz,ill\n", "1 patient has exams of more than one class (A)"),
     ],
 )
 def test_what_is_odd_about_classes(tmp_path: Path, rows: str, said: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.values import text, value
+from napari_medseq.wording import how_many
 
 _MOST_FILES = 200_000
 
@@ -56,7 +57,11 @@ def referenced(file: FileHeader) -> tuple[list[str], list[str]]:
             missing += 1
     problems = []
     if outside:
-        problems.append(f"{file.path}: {outside} file(s) named in it lie outside its folder; they are not followed.")
+        problems.append(
+            f"{file.path}: {how_many(outside, 'file named in it lies', 'files named in it lie')} outside its folder; not followed."
+        )
     if missing:
-        problems.append(f"{file.path}: {missing} file(s) named in it are missing; copy the whole medium.")
+        problems.append(
+            f"{file.path}: {how_many(missing, 'file named in it is', 'files named in it are')} missing; copy the whole medium."
+        )
     return files, problems

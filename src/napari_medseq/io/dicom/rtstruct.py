@@ -25,6 +25,7 @@ from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.dicom.values import integer, text, value
 from napari_medseq.io.placing import place
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.wording import how_many
 
 #: Largest deviation of a contour from its slice, as a share of the slice step.
 _FLAT = 0.1
@@ -186,7 +187,9 @@ def _rois(ds: Attributes, notes: list[str]) -> dict[int, tuple[str, list[float] 
             else:
                 others += 1
         if others:
-            notes.append(f"{name}: {others} point(s) or open contour(s) enclose nothing; they are left out.")
+            notes.append(
+                f"{name}: {how_many(others, 'point or open contour encloses', 'points or open contours enclose')} nothing; left out."
+            )
         colour = value(item, "ROIDisplayColor")
         try:
             rgb = None if colour is None else [min(max(float(c) / 255, 0.0), 1.0) for c in colour][:3]
@@ -265,7 +268,9 @@ def _mask(
     leaning = outside = 0
     different = {np.round(c, 3).tobytes(): c for c in contours}  # twice the same would cancel itself out
     if len(different) < len(contours):
-        notes.append(f"{name}: {len(contours) - len(different)} contour(s) are there twice; they are drawn once.")
+        notes.append(
+            f"{name}: {how_many(len(contours) - len(different), 'contour is', 'contours are')} there twice; drawn once."
+        )
         contours = list(different.values())
     for contour in contours:
         depth = float(contour[:, 2].mean())
@@ -276,9 +281,11 @@ def _mask(
         else:
             planes[round(depth, 2)].append(contour)
     if leaning:
-        notes.append(f"{name}: {leaning} contour(s) do not lie in the image's slices; they are left out.")
+        notes.append(
+            f"{name}: {how_many(leaning, 'contour does', 'contours do')} not lie in the image's slices; left out."
+        )
     if outside:
-        notes.append(f"{name}: {outside} contour(s) lie outside the image; they are left out.")
+        notes.append(f"{name}: {how_many(outside, 'contour lies', 'contours lie')} outside the image; left out.")
     mask = np.zeros(shape, bool)
     nearest: dict[int, float] = {}
     for depth in planes:
@@ -288,7 +295,7 @@ def _mask(
     unused = len(planes) - len(nearest)
     if unused:
         notes.append(
-            f"{name}: contours lie closer together than slices; {unused} plane(s) farther from a slice are not used."
+            f"{name}: contours lie closer together than slices; {how_many(unused, 'plane')} farther from a slice not used."
         )
     for k, depth in nearest.items():
         mask[k] = filled([c[:, :2] for c in planes[depth]], shape[1:])

@@ -17,6 +17,7 @@ from napari_medseq.io.dicom.frame import Frame, depths, placed
 from napari_medseq.io.dicom.kinds import Vector
 from napari_medseq.io.dicom.timing import evened, few, in_time, instance, past_midnight
 from napari_medseq.io.dicom.values import text
+from napari_medseq.wording import how_many
 
 #: Largest deviation of slices from an even grid, as a share of a step, before the grid counts as uneven.
 UNEVEN = 0.04
@@ -96,7 +97,9 @@ def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
             seen.add(key)
             out.append(frame)
     notes = (
-        [f"{copies} slice(s) are in the series twice (same SOP instance); the copies are left out."] if copies else []
+        [f"{how_many(copies, 'slice is', 'slices are')} in the series twice (same SOP instance); copies are left out."]
+        if copies
+        else []
     )
     return out, notes
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.training.layouts.dicom import of_dicom
-from napari_medseq.training.layouts.entries import LOSSY, PICTURES, VOLUMES, Entry, Layout, files_in, some
+from napari_medseq.training.layouts.entries import LOSSY, PICTURES, VOLUMES, Entry, Layout, files_in
 from napari_medseq.training.layouts.folders import images_in, labels_in
 from napari_medseq.training.layouts.frames import frame_folders, of_frames
 from napari_medseq.training.layouts.pairs import of_pairs, pairs_in
@@ -23,6 +23,7 @@ from napari_medseq.training.layouts.patients import EACH, with_patients
 from napari_medseq.training.layouts.table import learns_classes, of_table
 from napari_medseq.training.layouts.trees import of_tree
 from napari_medseq.training.layouts.videos import of_videos
+from napari_medseq.wording import how_many, some
 
 
 def find_layout(
@@ -91,7 +92,7 @@ def find_layout(
         )
     lossy = [e for e in layout.entries if any(p.suffix.lower() in LOSSY for p in e.labels)]
     if lossy:
-        doubt = f"labels of {len(lossy)} case(s) are JPEG files, which blur values: what is brighter than half counts as class 1"
+        doubt = f"labels of {how_many(len(lossy), 'case')} are JPEG files, which blur values: what is brighter than half counts as class 1"
         layout = replace(layout, doubts=(*layout.doubts, doubt))
     return with_patients(layout, patient)
 

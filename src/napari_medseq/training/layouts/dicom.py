@@ -19,7 +19,8 @@ from napari_medseq.io.dicom.privacy import without_identifiers
 from napari_medseq.io.dicom.series import LABELMAP_SEG, RTSTRUCT, SEG
 from napari_medseq.io.dicom.values import integer, text, value
 from napari_medseq.io.handles import job
-from napari_medseq.training.layouts.entries import Entry, Layout, some
+from napari_medseq.training.layouts.entries import Entry, Layout
+from napari_medseq.wording import some
 
 
 @job()

@@ -10,7 +10,6 @@ VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".mgz", ".mgh")
 #: pictures that do not keep the values of labels
 LOSSY = (".jpg", ".jpeg")
 #: names that a message lists
-_MOST_NAMES = 4
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -83,8 +82,3 @@ def files_in(folder: Path, endings: Sequence[str] = (*VOLUMES, *PICTURES)) -> li
     return sorted(
         p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name.lower().endswith(ends)
     )
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few, for a message."""
-    return ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")

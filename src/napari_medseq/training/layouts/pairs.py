@@ -15,8 +15,9 @@ from pathlib import Path
 from napari_medseq.errors import SettingsError
 from napari_medseq.io.naming import channel_of, stem
 from napari_medseq.training.layouts import names
-from napari_medseq.training.layouts.entries import PICTURES, Entry, Layout, files_in, some
+from napari_medseq.training.layouts.entries import PICTURES, Entry, Layout, files_in
 from napari_medseq.training.layouts.folders import pair_in, part_of
+from napari_medseq.wording import how_many, some
 
 #: nnU-Net's name for the label of voxels that nobody annotated
 _IGNORED = "ignore"
@@ -108,7 +109,7 @@ def _cases(pair: Pair, channel_names: Mapping[int, str]) -> tuple[list[Entry], l
             doubts.append(f"labels are taken to belong to the image of the same number, such as {b} to {a}")
     alone = [name for name in images if name not in partners]
     if alone:
-        doubts.append(f"{len(alone)} image(s) have no labels and are left out: {some(alone)}")
+        doubts.append(f"{how_many(len(alone), 'image has', 'images have')} no labels, left out: {some(alone)}")
     if pair.frames:
         files = tuple(images[n] for n in partners)
         truths = tuple(labels[t] for t in partners.values())

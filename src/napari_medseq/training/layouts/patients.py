@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.training.layouts.entries import Layout, some
+from napari_medseq.training.layouts.entries import Layout
+from napari_medseq.wording import some
 
 _PART = re.compile(r"^(.*?)[-_. ]?([A-Za-z]*\d+|ED|ES)$")
 EACH = "{name}"

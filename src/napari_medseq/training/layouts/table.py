@@ -10,8 +10,9 @@ from pathlib import Path
 from napari_medseq.errors import SettingsError
 from napari_medseq.io.spreadsheets import path_in, read_rows
 from napari_medseq.models.tabular import is_missing
-from napari_medseq.training.layouts.entries import Entry, Layout, some
+from napari_medseq.training.layouts.entries import Entry, Layout
 from napari_medseq.training.layouts.folders import part_of
+from napari_medseq.wording import how_many, some
 
 #: columns that are not channels, whether large or small letters write them
 _RESERVED = ("patient", "visit", "labels", "label", "class", "split", "case", "slice", "frame")
@@ -122,7 +123,7 @@ class _Table:
         channels = [c for c in others if any(_is_path(path, row[c]) for row in rows)]
         table = cls(path, ", ".join(named), columns, channels, rows)
         if channels and (unused := [c for c in others if c not in channels]):
-            table.doubts.append(f"the column(s) {some(unused)} hold no paths of images and are not used")
+            table.doubts.append(f"no paths of images, so not used: {how_many(len(unused), 'column')} ({some(unused)})")
         return table
 
 
@@ -168,7 +169,7 @@ def _entries(table: _Table, truth: str) -> list[Entry]:
         )
         entries.append(replace(entry, numbered=table.numbered if truth == "class" else ""))
     table.doubts += [
-        f"{len(cases)} row(s) name no {what} and are left out: {some(list(dict.fromkeys(cases)))}"
+        f"{how_many(len(cases), 'row names', 'rows name')} no {what}, left out: {some(list(dict.fromkeys(cases)))}"
         for what, cases in lacking.items()
         if cases
     ]
@@ -260,7 +261,8 @@ def _doubts_of_answers(path: Path, entries: Sequence[Entry], answers: Sequence[s
     alone = [a for a in answers if len(patients[a]) == 1]
     if alone:
         doubts.append(
-            f"the class(es) {some(alone)} have one patient each: what is peculiar to that patient is learned, and no other can judge"
+            f"{how_many(len(alone), 'class has', 'classes have')} one patient alone ({some(alone)}): what is peculiar to that patient "
+            "is learned, and no other can judge"
         )
     alike = Counter(" ".join(a.lower().split()) for a in answers)
     if several := [a for a in answers if alike[" ".join(a.lower().split())] > 1]:
@@ -268,7 +270,8 @@ def _doubts_of_answers(path: Path, entries: Sequence[Entry], answers: Sequence[s
     changing = _of_several(patients)
     if changing and not entries[0].steps:
         doubts.append(
-            f"{len(changing)} patient(s) have exams of more than one class ({some(changing)}); all exams of a patient stay together"
+            f"{how_many(len(changing), 'patient has', 'patients have')} exams of more than one class ({some(changing)}); all exams of a "
+            "patient stay together"
         )
     return doubts
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.io.naming import names_labels, stem
-from napari_medseq.training.layouts.entries import PICTURES, VOLUMES, Entry, Layout, some
+from napari_medseq.training.layouts.entries import PICTURES, VOLUMES, Entry, Layout
 from napari_medseq.training.layouts.folders import is_plain, part_of
 from napari_medseq.training.layouts.names import core_of_image, core_of_labels
+from napari_medseq.wording import some
 
 #: BIDS entities that only the name of something derived has
 _OF_DERIVATIVES = frozenset(["space", "res", "den", "label", "desc", "atlas", "seg", "hemi"])

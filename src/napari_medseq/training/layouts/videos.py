@@ -7,9 +7,10 @@ from pathlib import Path
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.io.naming import stem
-from napari_medseq.training.layouts.entries import PICTURES, Entry, Layout, files_in, some
+from napari_medseq.training.layouts.entries import PICTURES, Entry, Layout, files_in
 from napari_medseq.training.layouts.folders import is_plain, labels_in, part_of
 from napari_medseq.training.layouts.names import core_of_labels
+from napari_medseq.wording import how_many, some
 
 _VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".mpg", ".mpeg", ".webm", ".wmv")
 _PLAIN = ("video", "videos", "clips", "movies")
@@ -47,7 +48,9 @@ def of_videos(folder: Path) -> Layout:
             )
         )
     doubts = (
-        [f"{len(without)} video(s) have no folder of label frames and are left out: {some(without)}"] if without else []
+        [f"{how_many(len(without), 'video has', 'videos have')} no folder of label frames, left out: {some(without)}"]
+        if without
+        else []
     )
     if entries and not any(0 in e.at for e in entries):
         doubts.append(
