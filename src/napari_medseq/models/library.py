@@ -39,9 +39,9 @@ class Model:
     info : ModelInfo
     network : torch.nn.Module
     inference : dict
-        Plain settings for `engine`, as stored in the bundle.
+        How the network is run, plain values as they are stored in the bundle.
     network_definition : dict
-        What `networks.build` made the network from.
+        What `registry.build` made the network from.
     """
 
     info: ModelInfo

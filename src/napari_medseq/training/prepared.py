@@ -55,9 +55,8 @@ def measured(
     values = sorted(measuring.volumes)
     if not values:
         raise MedseqError(
-            f"None of {how_many(len(cases_seen), 'case that was read', 'cases that were read')} holds a label above 0, so there is "
-            "nothing to learn; look at the files of "
-            f"labels, such as {decoded.entries[0].labels[0]}."
+            f"{how_many(len(cases_seen), 'case was', 'cases were')} read, and no label is above 0, so there is nothing to learn; look at "
+            f"the files of labels, such as {decoded.entries[0].labels[0]}."
         )
     if not names:
         _check_values(values, numbered=measuring.numbered)
