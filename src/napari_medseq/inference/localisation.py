@@ -282,7 +282,7 @@ def _evidence(network: SequenceClassifier, steps: Iterator[Tensor], plan: tuning
         embedding, where = network.encode(plan.to_memory_format(x[None]))
         embeddings.append(embedding)
         evidence.append(where[0, 0].float().sigmoid().cpu())
-    per_step = network.read(torch.cat(embeddings).float()[None])[0][0, :, 0].sigmoid().cpu()
+    per_step = network.probabilities(network.read(torch.cat(embeddings).float()[None])[0][0])[:, 0].cpu()
     return torch.stack(evidence) * per_step[:, None, None]
 
 

@@ -78,6 +78,14 @@ def test_both_spots_are_found_where_they_are(tmp_path: Path, network: dict[str, 
         assert found.score > 0.5
 
 
+@pytest.mark.parametrize(("other", "count"), [(0.0, 2), (12.0, 0)])
+def test_of_classes_that_exclude_each_other_the_others_count_too(tmp_path: Path, other: float, count: int) -> None:
+    m = seer(tmp_path / "m", {**CLASSIFIER, "classes": 2, "target": "exclusive"})
+    with torch.no_grad():
+        of(Tensor, of(nn.Module, m.network.step_head).bias)[1] = other  # the first class has 8
+    assert len(locate(spotted(), m, device="cpu")) == count
+
+
 def test_a_close_look_gives_the_exact_box_and_centre(tmp_path: Path) -> None:
     coarse, fine, seq = seer(tmp_path / "c", CLASSIFIER), seer(tmp_path / "u", UNET), spotted()
     out = locate(seq, coarse, refine_with=fine, device="cpu")

@@ -189,7 +189,7 @@ def test_progress_counts_steps_and_cancel_stops_within_one(tmp_path: Path) -> No
         (blob(modality="CT"), "CT.*trained on MR.*force=True"),
         (blob(axes=("t", "y", "x")), "time axis"),
         ("nonsense", "str"),
-        ({"FLAIR": blob()}, "needs 2 more channels"),
+        ({"FLAIR": blob()}, "needs 1 more channel"),
     ],
 )
 def test_images_that_do_not_fit_get_one_reason(tmp_path: Path, image: Any, reason: str) -> None:
