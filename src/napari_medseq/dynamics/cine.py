@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import SPACE, ImageSequence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +110,7 @@ def wall_thickness(
     Parameters
     ----------
     frame : ImageSequence
-        Labels (z, y, x) of one frame, sliced along ``z`` (short axis).
+        Labels (z, y, x) of one frame, whose slices (along its `slice_axis`) cut the cavity across (short axis).
     cavity, wall : int
         Values of the cavity and its wall.
     right : int, optional
@@ -122,23 +122,23 @@ def wall_thickness(
     ndarray, shape (segments,)
         NaN where no slice shows the segment.
     """
-    volume = frame.volume_zyx()
-    spacing = frame.spacing
+    row, column = (axis for axis in SPACE if axis != frame.slice_axis)
+    height, width = frame.spacing[row], frame.spacing[column]
     angle = 2 * np.pi / segments
     thicknesses = []
-    for plane in volume:
+    for plane in np.moveaxis(frame.volume_zyx(), SPACE.index(frame.slice_axis), 0):
         inside = plane == cavity
         if not inside.any() or not (plane == wall).any():
             continue
         cy, cx = np.argwhere(inside).mean(axis=0)
         y, x = np.indices(plane.shape)
-        direction = np.arctan2((y - cy) * spacing["y"], (x - cx) * spacing["x"])
+        direction = np.arctan2((y - cy) * height, (x - cx) * width)
         start = 0.0
         if right is not None and (plane == right).any():
             ry, rx = np.argwhere(plane == right).mean(axis=0)
-            start = float(np.arctan2((ry - cy) * spacing["y"], (rx - cx) * spacing["x"])) + np.pi
+            start = float(np.arctan2((ry - cy) * height, (rx - cx) * width)) + np.pi
         sector = (np.mod(direction - start, 2 * np.pi) // angle).astype(int).clip(0, segments - 1)
-        cell = spacing["y"] * spacing["x"]
+        cell = height * width
         area = np.bincount(sector[inside], minlength=segments) * cell
         ring = np.bincount(sector[plane == wall], minlength=segments) * cell
         thick = np.sqrt(2 * (area + ring) / angle) - np.sqrt(2 * area / angle)

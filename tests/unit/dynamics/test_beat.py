@@ -44,6 +44,23 @@ def test_volumes_ejection_and_thickening(cine: ImageSequence) -> None:
     assert (beat.walls["thickening_percent"] > 0).all()
 
 
+@pytest.mark.parametrize(("slice_axis", "order"), [("y", (0, 2, 1, 3)), ("x", (0, 2, 3, 1))])
+def test_slices_may_lie_along_any_axis(cine: ImageSequence, slice_axis: str, order: tuple[int, ...]) -> None:
+    """Readers bring short-axis slices to the package's orientation, where they follow each other along whichever axis is nearest."""
+    spacing = {"z": 1.5, "y": 1.5, "x": 1.5, slice_axis: 8.0}
+    turned = cine.replace(
+        data=np.asarray(cine.data).transpose(order),
+        slice_axis=slice_axis,
+        affine=affine_from([spacing[a] for a in "xyz"]),
+    )
+    one = measure_beat(cine.replace(affine=affine_from((1.5, 1.5, 8))), 1, 2).walls
+    other = measure_beat(turned, 1, 2).walls
+    assert one is not None
+    assert other is not None
+    assert other["end_diastolic_mm"].tolist() == pytest.approx(one["end_diastolic_mm"].tolist())
+    assert other["thickening_percent"].tolist() == pytest.approx(one["thickening_percent"].tolist())
+
+
 def test_walls_are_measured_only_where_both_are_named(cine: ImageSequence) -> None:
     assert measure_beat(cine, 1).walls is None
 

@@ -63,7 +63,7 @@ def test_what_changed_since_is_found(tmp_path: Path, root: Path) -> None:
     card = root / "tiny" / "docs" / "README.md"
     card.write_text("trust me")
     (root / "tiny" / "models" / "extra.pt").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"2 file\(s\).*docs/README.md, models/extra.pt"):
+    with pytest.raises(ModelError, match=r"2 files are not as they were.*docs/README.md, models/extra.pt"):
         install.verify("tiny")
 
 

@@ -75,5 +75,5 @@ def test_a_label_met_for_the_first_time_is_a_new_class_unless_classes_are_named(
     assert open_ended.classes == {7: "seven", 300: "class 300"}
     named = ClassIndices({7: "seven"}, fixed=True)
     assert named.of("a", values).tolist() == [[[0, 1, 0]]]
-    with pytest.warns(MedseqWarning, match=r"label 300 of 1 case\(s\) \(a\)"):
+    with pytest.warns(MedseqWarning, match=r"label 300 of 1 case \(a\)"):
         named.warn()

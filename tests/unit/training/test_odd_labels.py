@@ -155,7 +155,7 @@ def test_frames_without_labels_of_their_own_are_refused(tmp_path: Path) -> None:
     written(tmp_path, image().labels_like(lesion(), name="a", label_names={}))
     cine = image(data=np.stack([image().data] * 3), axes=("t", "z", "y", "x"), times=np.arange(3.0))
     ms.write(cine, tmp_path / "images" / "a.nii.gz")
-    with pytest.raises(MedseqError, match=r"the image has 3 frame\(s\), but the labels have 1"):
+    with pytest.raises(MedseqError, match=r"the image has 3 frames, but the labels have 1"):
         measured(decoded_of(tmp_path), {}, None, None)
 
 
