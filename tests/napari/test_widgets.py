@@ -34,8 +34,10 @@ def test_a_model_along_visits_answers_for_each_visit_with_boxes(
     viewer: Any, qtbot: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def together(visits: Any, model: Any, **options: Any) -> Any:
+        told.append(options)
         return [bright(visit.images[0], model, **options) for visit in visits]
 
+    told: list[dict[str, Any]] = []
     widget = docked(viewer, AnalyseWidget, wait)
     monkeypatch.setattr(ms, "segment", together, raising=False)
     along = widget.model.info.model_copy(update={"sequence_axis": "visit"})
@@ -46,9 +48,25 @@ def test_a_model_along_visits_answers_for_each_visit_with_boxes(
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
     assert len(widget.found) == 2
+    assert told[0]["force"] == widget.model.force
     for image in images:
         assert (viewer.layers[f"{image.name} labels"].data == (image.data > 300)).all()
         assert len(viewer.layers[f"{image.name} centres"].data) == 2
+
+
+@pytest.mark.usefixtures("knows")
+def test_a_model_along_visits_takes_neither_a_part_nor_labels_to_keep(
+    viewer: Any, qtbot: Any, wait: Wait, notices: list[tuple[str, str]]
+) -> None:
+    widget = docked(viewer, AnalyseWidget, wait)
+    along = widget.model.info.model_copy(update={"sequence_axis": "visit"})
+    widget.model.box.setItemData(widget.model.box.currentIndex(), along)
+    widget.images.tick([layer for layer in viewer.layers if layer.name.endswith("T1post")])
+    widget.options.where.setCurrentIndex(widget.options.where.findData("slice"))
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    assert "run it on the whole images" in notices[-1][1]
+    assert not widget.found
 
 
 @pytest.mark.usefixtures("knows")

@@ -77,7 +77,7 @@ class AlsoBox(QWidget):  # type: ignore[misc]
         )
         self.visits_button.setEnabled(bool(visits))
         self.visits_button.setToolTip(
-            f"Tick the same series at {len(visits)} other visits"
+            f"Tick the same series at {how_many(len(visits), 'other visit')}"
             if visits
             else "The chosen layer has no other visits here: open a study"
         )

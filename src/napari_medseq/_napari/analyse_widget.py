@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_medseq.inference import Classification, Locations, Segmentation
-    from napari_medseq.models import Model
     from napari_medseq.preprocessing.pipeline import Steps
 
 #: the images of one exam, as a verb with a model takes them
@@ -182,10 +181,14 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                 if info.task != "segmentation" or explain:
                     noun = "explanations" if explain else "answers"
                     raise MedseqError(f"{info.name} reads a patient's visits together; its {noun} are for scripts.")
+                if keep is not None or any(parts):
+                    raise MedseqError(
+                        f"{info.name} reads a patient's visits together: run it on the whole images, and keep the labels of (none)."
+                    )
                 ready = [_prepared(inputs_of_image, steps, None, cancelled) for inputs_of_image in inputs]
                 visits = verbs.as_visits(layers, [_single(seq) for seq in ready])
                 answers = ms.segment(
-                    visits, loaded, outputs=outputs, progress=progress, device=device, cancelled=cancelled
+                    visits, loaded, outputs=outputs, force=force, progress=progress, device=device, cancelled=cancelled
                 )
                 return [Answered(a, where=ms.Locations.of(a) if boxes else None) for a in answers]
             answered = []
@@ -207,9 +210,14 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                     if explain
                     else None
                 )
-                answered.append(
-                    Answered(answer, why, _located(seq, loaded, answer, share, device, cancelled) if boxes else None)
-                )
+                where = None
+                if boxes and isinstance(answer, ms.Segmentation):
+                    where = ms.Locations.of(answer)
+                elif boxes:  # what was decisive for a classifier
+                    where = ms.locate(
+                        seq, loaded, force=force, progress=second_half, device=device, cancelled=cancelled
+                    )
+                answered.append(Answered(answer, why, where))
             return answered
 
         title = "Segmenting" if info.task == "segmentation" else "Classifying"
@@ -251,20 +259,6 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         if classified:
             self.view.show_results(classified)
             self.view.show()
-
-
-def _located(
-    images: Given,
-    model: Model,
-    answer: Segmentation | Classification,
-    progress: Progress | None,
-    device: str,
-    cancelled: Cancelled,
-) -> Locations:
-    """Boxes around what was labelled, or around what was decisive for a classifier."""
-    if isinstance(answer, ms.Segmentation):
-        return ms.Locations.of(answer)
-    return ms.locate(images, model, device=device, progress=progress, cancelled=cancelled)
 
 
 def _single(images: Given) -> ImageSequence:
