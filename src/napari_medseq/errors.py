@@ -7,6 +7,7 @@ napari shows it as a notification, so it never needs a traceback to be understoo
 from __future__ import annotations
 
 import contextvars
+import sys
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -67,6 +68,25 @@ class MedseqWarning(UserWarning):
 
 class ReadWarning(MedseqWarning):
     """A file was read with a doubt; the text also stands in ``ImageSequence.warnings``."""
+
+
+def warn(text: str, category: type[MedseqWarning] = MedseqWarning) -> None:
+    """Issue a doubt that points at the line outside this package which called into it, however deep the doubt arose.
+
+    Parameters
+    ----------
+    text : str
+    category : type of MedseqWarning
+    """
+    frame = caller = sys._getframe(1)
+    ours = True
+    while frame.f_back is not None:
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        ours = package == __package__ or (ours and package == "contextlib")  # which calls a decorated function
+        frame, caller = frame.f_back, frame.f_back if ours else caller
+    registry = caller.f_globals.setdefault("__warningregistry__", {})
+    module = caller.f_globals.get("__name__", "")
+    warnings.warn_explicit(text, category, caller.f_code.co_filename, caller.f_lineno, module, registry)
 
 
 @contextmanager

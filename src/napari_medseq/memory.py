@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.errors import MedseqWarning
+from napari_medseq.errors import warn
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -87,11 +86,9 @@ def warn_if_short(
     """
     free = available_bytes() if available is None else available
     if free is not None and needed > free:
-        warnings.warn(
+        warn(
             f"{name}: about {needed / 2**30:.1f} GB of memory are needed and {free / 2**30:.1f} GB are free; close other "
-            f"programs, {instead}.",
-            MedseqWarning,
-            stacklevel=4,
+            f"programs, {instead}."
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq import io, models, record
-from napari_medseq.errors import MedseqWarning, ReadError, SettingsError, heard
+from napari_medseq.errors import MedseqWarning, ReadError, SettingsError, heard, warn
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Chosen, Series, choose_images
 from napari_medseq.peak import warn_of_peak
@@ -238,11 +238,7 @@ def dropped_visits(study: Study) -> tuple[str, ...]:
     """Visits of a study that could not be read, or have no image, each with the reason; a warning names them."""
     dropped = [*study.dropped, *(f"{v.name}: no image of it could be read" for v in study.visits if not v.images)]
     if dropped:
-        warnings.warn(
-            f"{study.name}: {how_many(len(dropped), 'visit')} left out: {'; '.join(dropped)}.",
-            MedseqWarning,
-            stacklevel=3,
-        )
+        warn(f"{study.name}: {how_many(len(dropped), 'visit')} left out: {'; '.join(dropped)}.")
     return tuple(dropped)
 
 

@@ -3,11 +3,10 @@ is named and skipped."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, TypeVar
 
-from napari_medseq.errors import MedseqWarning
+from napari_medseq.errors import MedseqWarning, warn
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -79,11 +78,10 @@ class Table(MutableMapping[str, T]):
                     raise ValueError("there is one of that name already")
                 self._added[entry.name] = checked
             except Exception as error:  # other people's code may fail in any way, and must not take ours with it
-                warnings.warn(
+                warn(
                     f"The {self.what} {entry.name!r} of the package {_package(entry)} cannot be used and is left out: "
                     f"{str(error) or type(error).__name__}. Update that package, or uninstall it.",
                     PluginWarning,
-                    stacklevel=3,
                 )
 
 

@@ -3,14 +3,66 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread
 
-from napari_medseq.errors import MedseqWarning, heard, unheard
+import numpy as np
+import pytest
+
+import napari_medseq as ms
+from napari_medseq import masks
+from napari_medseq.errors import heard, unheard, warn
 from napari_medseq.io.parallel import in_threads
+from tests.unit.progression.masks import A, B, mask
 
 
-def warn(text: str) -> None:
-    warnings.warn(text, MedseqWarning, stacklevel=2)
+def _image(**facts: object) -> ms.ImageSequence:
+    voxels = np.random.default_rng(0).normal(size=(8, 24, 24)).astype(np.float32)
+    return ms.ImageSequence(voxels, ("z", "y", "x"), np.eye(4), **facts)  # type: ignore[arg-type]
+
+
+def _of_a_file(folder: Path) -> None:
+    ms.write(_image(oriented=False), folder / "a.nii")
+    ms.read(folder / "a.nii")
+
+
+def _of_a_step(_folder: Path) -> None:
+    voxels = _image().data.copy()
+    voxels[0, 0, 0] = np.nan
+    ms.preprocess(_image().replace(data=voxels), ["zscore"])
+
+
+def _of_masks(_folder: Path) -> None:
+    inverted = mask((0, 20, 0, 40, 0, 40))
+    ms.track([inverted, mask(A)])
+
+
+def _of_a_registration(_folder: Path) -> None:
+    other = _image().replace(data=_image().data[::-1])
+    ms.register(other, _image(), on_failure="warn")
+
+
+def _of_a_gap(_folder: Path) -> None:
+    painted = np.zeros((5, 30, 30), np.uint8)
+    painted[0, 2:5, 2:5] = painted[4, 25:28, 25:28] = 1
+    masks.interpolate_slices(painted, [1], 0)
+
+
+def _of_visits(folder: Path) -> None:
+    for name, labels in (("a", mask(A)), ("b", mask(A, B))):
+        ms.write(labels, folder / f"visit {name}" / "lesion_mask.nii.gz")
+    ms.read_study(folder)
+
+
+@pytest.mark.parametrize("job", [_of_a_file, _of_a_step, _of_masks, _of_a_registration, _of_a_gap, _of_visits])
+def test_a_doubt_points_at_the_line_of_the_script(job: Callable[[Path], None], tmp_path: Path) -> None:
+    with pytest.warns(ms.MedseqWarning) as doubts:
+        job(tmp_path)
+    last = job.__code__.co_firstlineno + sum(1 for _ in job.__code__.co_lines()) - 1
+    for doubt in doubts:
+        assert doubt.filename == __file__
+        assert job.__code__.co_firstlineno < doubt.lineno <= last
 
 
 def recorded(job: object) -> list[str]:

@@ -191,6 +191,18 @@ def test_every_error_is_of_one_family_and_every_warning_of_another() -> None:
             assert value.__doc__, name
 
 
+def test_doubts_are_issued_in_one_place_which_finds_the_line_of_the_user() -> None:
+    for module, (_, tree) in parsed().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and module not in (
+                "errors.py",
+                "pipeline.py",
+            ):  # which passes on what it heard
+                assert ast.unparse(node.func) not in ("warnings.warn", "warnings.warn_explicit"), (
+                    f"{module}:{node.lineno}: use errors.warn, which points at the line that called into the package"
+                )
+
+
 def test_only_the_gui_package_imports_napari_or_qt_at_module_level() -> None:
     of_windows = {"napari", "qtpy", "magicgui", "PySide6", "PyQt6"}
     for module, (_, tree) in parsed().items():

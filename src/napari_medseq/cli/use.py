@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medseq import files
 from napari_medseq.cli import common
 from napari_medseq.cli.images import IMAGES, WRITABLE, writable_suffix
-from napari_medseq.errors import MedseqWarning, ReadError, SettingsError
+from napari_medseq.errors import ReadError, SettingsError, warn
 from napari_medseq.tables import csv_cell, csv_text
 from napari_medseq.wording import how_many, some
 
@@ -264,10 +263,7 @@ def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]
         raise SettingsError(f"{predictions} and {truths}: {problem}; files that belong together have the same name.")
     if missing := sorted(set(true) - set(predicted)):
         names = some(missing)
-        warnings.warn(
-            f"{predictions} holds no prediction of {len(missing)} of {len(true)} truths ({names}); they do not count.", MedseqWarning,
-            stacklevel=2,
-        )  # fmt: skip
+        warn(f"{predictions} holds no prediction of {len(missing)} of {len(true)} truths ({names}); they do not count.")  # fmt: skip
     return list(predicted.values()), [true[name] for name in predicted]
 
 

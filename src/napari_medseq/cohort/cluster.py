@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import threading
 import time
-import warnings
 import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,7 @@ from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, get_
 from napari_medseq.cohort.helper import Helper
 from napari_medseq.cohort.limits import Limits
 from napari_medseq.cohort.patient import Job, Row, empty_row
-from napari_medseq.errors import DeviceError, MedseqError, MedseqWarning, SettingsError
+from napari_medseq.errors import DeviceError, MedseqError, SettingsError, warn
 from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, check
 
@@ -300,11 +299,9 @@ def on_scheduler(
         except (DeviceError, OSError):
             if lost_since is None:
                 lost_since = time.monotonic()
-                warnings.warn(
+                warn(
                     f"The Dask scheduler at {address} is lost and is waited for, for {limits.patience_s:.0f} s: start it again, and its "
-                    "workers, which end with it.",
-                    MedseqWarning,
-                    stacklevel=2,
+                    "workers, which end with it."
                 )
         except SettingsError:
             if lost_since is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -16,7 +15,7 @@ from napari_medseq import files, memory, models, pipeline
 from napari_medseq.cohort.limits import Limits
 from napari_medseq.cohort.patient import Job, Options, Row, do_patient, empty_row
 from napari_medseq.cohort.patients import RESERVED, Patient, Studies, find_patients
-from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.errors import SettingsError, warn
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Series
 from napari_medseq.progress import Cancelled, Progress, check, duration
@@ -135,7 +134,7 @@ def run_cohort(
         files.remove_unfinished(target)
         patients = find_patients(studies, heap=target / ".studies", apart=target)
         if others := of_others(target, patients):
-            warnings.warn(_of_others_text(target, others), MedseqWarning, stacklevel=2)
+            warn(_of_others_text(target, others))
         loaded = models.loaded(model)
         jobs, rows = _jobs(patients, loaded, target, options, track_settings, again=again, report=reports)
         count = _Count(len(patients), progress)

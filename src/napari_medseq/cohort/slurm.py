@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from distributed import Client
 from distributed.deploy.spec import ProcessInterface
 
-from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.errors import SettingsError, warn
 
 if TYPE_CHECKING:
     from dask_jobqueue.slurm import SLURMJob
@@ -66,7 +65,7 @@ class Answers:
             raise SettingsError(f"{why}. Change jobqueue: slurm: in ~/.config/dask/jobqueue.yaml, and call again.")
         if words:
             text = f"SLURM refused {len(self._refused)} of {jobs} jobs, the others do the patients: {words}."
-            warnings.warn(text, MedseqWarning, stacklevel=3)
+            warn(text)
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 
-from napari_medseq.errors import DeviceError, MedseqWarning
+from napari_medseq.errors import DeviceError, warn
 from napari_medseq.wording import how_many
 
 T = TypeVar("T")
@@ -136,4 +135,4 @@ def within_memory(
                 f"{name}: the memory of {device} does not suffice ({reason}); the CPU is used, which takes longer."
             )
             device = torch.device("cpu")
-        warnings.warn(notes[-1], MedseqWarning, stacklevel=3)
+        warn(notes[-1])

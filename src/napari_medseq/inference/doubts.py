@@ -8,13 +8,12 @@ out-of-distribution examples").
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from pydantic import Field
 
-from napari_medseq.errors import MedseqWarning
+from napari_medseq.errors import warn
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.settings import Settings
 from napari_medseq.volumes.sampling import spread
@@ -142,7 +141,7 @@ def _told(notes: Sequence[str | None]) -> list[str]:
     """What there is to say, each warned of once."""
     told = [text for text in notes if text is not None]
     for text in told:
-        warnings.warn(text, MedseqWarning, stacklevel=4)
+        warn(text)
     return told
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import memory
-from napari_medseq.errors import MedseqWarning, ModelError
+from napari_medseq.errors import ModelError, warn
 from napari_medseq.inference.working import grey_channels
 from napari_medseq.models import Model, why_unsuitable
 from napari_medseq.models.choosing import choose_image
@@ -129,7 +128,7 @@ def _fits(seq: ImageSequence, model: Model, force: bool) -> None:
         text = (
             f"{seq.name}: the file does not say its modality; {model.info.name} was trained on {model.info.modality}."
         )
-        warnings.warn(text, MedseqWarning, stacklevel=4)
+        warn(text)
 
 
 def _by_channel(images: Mapping[str, ImageSequence], model: Model) -> list[ImageSequence]:

@@ -3,7 +3,6 @@ prompt."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack, overload
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
+from napari_medseq.errors import MedseqError, ModelError, warn
 from napari_medseq.inference import devices, visits
 from napari_medseq.inference.planes import painted_axis, planes_along
 from napari_medseq.inference.prediction import Segmentation
@@ -197,7 +196,7 @@ def _unpainted_frames(labels: ImageSequence, axis: str) -> list[str]:
         f"{int((~painted).sum())} of {len(painted)} frames are not painted and stay empty, for objects were carried along {axis}; to "
         'carry the answer on to them, propagate it with axis="t".'
     )
-    warnings.warn(text, MedseqWarning, stacklevel=4)
+    warn(text)
     return [text]
 
 

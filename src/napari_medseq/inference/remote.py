@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import numpy as np
 
-from napari_medseq.errors import DeviceError, MedseqWarning, ModelError, heard
+from napari_medseq.errors import DeviceError, ModelError, heard, warn
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence
@@ -114,7 +114,7 @@ def call(
             client.unsubscribe_topic(job)
     seen.tell()
     for text in notes:
-        warnings.warn(text, MedseqWarning, stacklevel=4)
+        warn(text)
     return result
 
 

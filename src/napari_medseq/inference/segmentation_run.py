@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, warn
 from napari_medseq.inference import devices, memory, tuning, visits
 from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Framing, frame
@@ -110,7 +109,7 @@ class SegmentationRun:
         exams, index, days, s, steps = patient.exams, patient.index, patient.days, self.settings, self.options.steps
         if None in days and any(n.gap_unit is not None for n in self.networks):
             text = f"Not every visit has a date: {self.models[0].info.name} reads them in the order given, without the days between."
-            warnings.warn(text, MedseqWarning, stacklevel=3)
+            warn(text)
         wrong = sorted(set(steps or ()) - set(index))
         if wrong:
             raise MedseqError(f"The visits with an image are {list(index)}, not {wrong}.")

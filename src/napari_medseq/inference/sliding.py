@@ -7,7 +7,6 @@ the bundle's own preprocessing is a program that is not run.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_medseq.errors import MedseqWarning, ModelError
+from napari_medseq.errors import ModelError, warn
 from napari_medseq.inference.frame import Framing
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, check_same_grid
@@ -140,9 +139,7 @@ def _probabilities(logits: Tensor) -> Tensor:
 
 def warn_of_preprocessing(name: str) -> None:
     """Tell the user once per place that the bundle's own preprocessing is not run."""
-    warnings.warn(
+    warn(
         f"{name} is a foreign bundle, whose own preprocessing is a program and is not run: give it an image whose "
-        "spacing and values are as its card says (ms.preprocess).",
-        MedseqWarning,
-        stacklevel=3,
+        "spacing and values are as its card says (ms.preprocess)."
     )

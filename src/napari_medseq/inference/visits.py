@@ -6,7 +6,6 @@ are taken from there. So no label is ever resampled, and visits that share a gri
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
+from napari_medseq.errors import MedseqError, ModelError, warn
 from napari_medseq.geometry import Affine
 from napari_medseq.inference.frame import Framing, Region, frame
 from napari_medseq.inference.images import Images, exams
@@ -121,7 +120,7 @@ def patient_of(
         raise ModelError("No visit has an image; give visits with the image that the model looks at.")
     for k in sorted(set(range(len(visits))) - set(index)):
         text = f"Visit {k + 1} ({visits[k].name or visits[k].date or 'undated'}) is left out: it has no image."
-        warnings.warn(text, MedseqWarning, stacklevel=3)
+        warn(text)
     ordered = [visits[k] for k in index]
     exam_list = exams(ordered, model, force=force)
     first = [c[0] for c in exam_list]

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from napari_medseq.errors import MedseqError, OperationCancelled, ReadWarning
+from napari_medseq.errors import MedseqError, OperationCancelled, ReadWarning, warn
 from napari_medseq.sequence import ImageSequence
-
-
-def warn(text: str) -> None:
-    """Issue a `ReadWarning` that points at the line outside this package which asked for the file."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("napari_medseq"):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(text, ReadWarning, stacklevel=level)
-
 
 _SILENCED: ContextVar[bool] = ContextVar("napari-medseq-silenced", default=False)
 
@@ -76,8 +66,8 @@ def emit_warnings(sequences: Iterable[ImageSequence], also: Iterable[str] = ()) 
             line = text if seq.name in text else f"{seq.name}: {text}"
             if text not in emitted:
                 emitted.add(text)
-                warn(line)
+                warn(line, ReadWarning)
     for text in also:
         if text not in emitted:
             emitted.add(text)
-            warn(text)
+            warn(text, ReadWarning)

@@ -16,8 +16,7 @@ import uuid
 from functools import lru_cache
 from pathlib import Path
 
-from napari_medseq.errors import SettingsError
-from napari_medseq.io.notes import warn
+from napari_medseq.errors import ReadWarning, SettingsError, warn
 
 #: The environment variable that names a key file; processes started from this one inherit it.
 VARIABLE = "NAPARI_MEDSEQ_PSEUDONYMS"
@@ -75,7 +74,8 @@ def _key(named: str | None) -> bytes:
             ) from error
         warn(
             f"{path}: the key of pseudonyms cannot be made ({error.strerror or error}); pseudonyms differ from run to run. "
-            f"Name a file that may be written with --pseudonyms or {VARIABLE}."
+            f"Name a file that may be written with --pseudonyms or {VARIABLE}.",
+            ReadWarning,
         )
         return secrets.token_bytes(32)
 

@@ -8,7 +8,6 @@ distances as input channels (`napari_medseq.models.prompting`); `interpolate_sli
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, warn
 
 LabelArray = NDArray[np.integer]
 
@@ -215,11 +214,7 @@ def interpolate_slices(
             "There is no gap to fill: paint the label on two slices or more and leave slices between them free."
         )
     if empty:
-        warnings.warn(
-            f"Slices {_ranges(empty)} stay empty: the outlines before and after do not overlap. Paint one in between.",
-            MedseqWarning,
-            stacklevel=2,
-        )
+        warn(f"Slices {_ranges(empty)} stay empty: the outlines before and after do not overlap. Paint one in between.")
     return np.moveaxis(out, 0, axis)
 
 

@@ -3,11 +3,10 @@ only one fits."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from napari_medseq.errors import MedseqWarning, ModelError, ReadError
+from napari_medseq.errors import ModelError, ReadError, warn
 from napari_medseq.models import ModelInfo, why_unsuitable
 from napari_medseq.models.info import takes_colours
 from napari_medseq.sequence import ImageSequence, Study, Visit, matches
@@ -97,7 +96,7 @@ def choose_image(
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, MedseqWarning, stacklevel=3)
+    warn(text)
 
 
 def _names(images: Sequence[ImageSequence]) -> str:

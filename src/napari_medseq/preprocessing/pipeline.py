@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from napari_medseq import files
-from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled, SettingsError
+from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError, warn
 
 # importing each registers its steps in STEPS
 from napari_medseq.preprocessing import (  # noqa: F401
@@ -95,7 +94,7 @@ def preprocess(
         doubts=doubts,
     )
     for doubt in dict.fromkeys(doubts):
-        warnings.warn(f"{seq.name}: {doubt}.", MedseqWarning, stacklevel=2)
+        warn(f"{seq.name}: {doubt}.")
     return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
+from napari_medseq.errors import MedseqError, SettingsError, warn
 from napari_medseq.fields import SettingFacts, setting_facts
 from napari_medseq.geometry import Volume
 from napari_medseq.plugins import Table
@@ -214,7 +213,7 @@ class Step(Settings):
         job = Job(self.title or self.kind, reference, progress, cancelled)
         result = self.result(seq, job)
         for doubt in sorted(set(job.doubts)):
-            warnings.warn(f"{seq.name}: {doubt}.", MedseqWarning, stacklevel=3)
+            warn(f"{seq.name}: {doubt}.")
         return result
 
     def result(self, seq: ImageSequence, job: Job) -> ImageSequence:

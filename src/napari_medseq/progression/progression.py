@@ -3,13 +3,12 @@ loaded."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, warn
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import reapply
 from napari_medseq.progression.earlier import Earlier
@@ -87,7 +86,7 @@ class Progression(Tracked):
                 f"{', '.join(names)} had an outline in common with lesion {lesion}: it was divided by which of them is nearer at the "
                 "visit before. Check it."
             )
-            warnings.warn(text[0].upper() + text[1:], MedseqWarning, stacklevel=2)
+            warn(text[0].upper() + text[1:])
 
     def undo(self) -> None:
         """Take back the latest correction.

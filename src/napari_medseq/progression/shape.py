@@ -248,8 +248,11 @@ def _chord(
     along = (other - one) / np.linalg.norm(other - one)
     across = np.array([-along[1], along[0]])
     v = _hull(uv)
-    s, h = v @ along, v @ across
-    stops = np.unique(np.round(s, 9))
+    s, h = (
+        np.round(v @ along, 9),
+        v @ across,
+    )  # points above one another stand at the same place, whatever the last bit says
+    stops = np.unique(s)
     upper, lower = _chain(s, h, stops, 1.0), _chain(s, h, stops, -1.0)
     k = int((upper - lower).argmax())
     ends = [stops[k] * along + height[k] * across for height in (upper, lower)]
@@ -263,7 +266,7 @@ def _chain(
     order = np.lexsort((-side * h, s))
     keep: list[int] = []
     for k in order:
-        if keep and abs(s[k] - s[keep[-1]]) < 1e-9:
+        if keep and s[k] == s[keep[-1]]:
             continue
         while len(keep) >= 2:
             a, b = keep[-2], keep[-1]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.errors import MedseqWarning
-from napari_medseq.geometry import Affine
+from napari_medseq.errors import warn
+from napari_medseq.geometry import Affine, apply_points
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.progression.components import Key, Lesion, groups, label_components
 from napari_medseq.progression.graph import Graph
@@ -118,7 +118,7 @@ def track(
         if progress is not None:
             progress(n + visit, steps, f"matched visit {visit + 1}")
     for doubt in doubts:
-        warnings.warn(doubt, MedseqWarning, stacklevel=2)
+        warn(doubt)
     result = Progression(
         replace(graph, lesions=lesions).with_reserved_identities(),
         inputs.masks,
@@ -230,7 +230,7 @@ def _lesions(
     if len(index) > _TOO_MUCH * volume.size:
         share = 100 * len(index) / volume.size
         doubts.append(f"Visit {visit + 1}: {share:.0f} % of {mask.name} is lesion; is it inverted?")
-    parts = sorted(groups(index, member, count), key=len, reverse=True)
+    parts = _largest_first(groups(index, member, count), mask.affine)
     return [
         Lesion(
             visit,
@@ -244,3 +244,15 @@ def _lesions(
         )
         for number, part in enumerate(parts, start=1)
     ]
+
+
+def _largest_first(parts: Iterable[NDArray[np.int32]], affine: Affine) -> list[NDArray[np.int32]]:
+    """Voxels of lesions, largest first; of equally large ones that which begins lowest in the patient, then furthest to the front, then
+    to the right, so that their numbers do not depend on how the file stores its voxels."""
+
+    def begins(part: NDArray[np.int32]) -> tuple[float, ...]:
+        left_back_up = np.round(apply_points(affine, part[:, ::-1]), 3) * (-1, -1, 1)
+        return tuple(left_back_up[np.lexsort(left_back_up.T)[0], ::-1].tolist())
+
+    by_size = groupby(sorted(parts, key=len, reverse=True), key=len)
+    return [part for _, (*same,) in by_size for part in (sorted(same, key=begins) if len(same) > 1 else same)]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from napari_medseq.errors import MedseqWarning, RegistrationError, SettingsError
+from napari_medseq.errors import RegistrationError, SettingsError, warn
 from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.registration.linear import ROUNDS, Pair, prepared, search
@@ -120,7 +119,7 @@ def register(
         )
         if on_failure == "raise":
             raise RegistrationError(text)
-        warnings.warn(text, MedseqWarning, stacklevel=2)
+        warn(text)
     watch.check()
     if progress is not None:
         progress(total, total, watch.message)

@@ -3,7 +3,6 @@ real."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import geometry, models
-from napari_medseq.errors import MedseqError, MedseqWarning, ModelError, unheard
+from napari_medseq.errors import MedseqError, ModelError, unheard, warn
 from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.progression import track
@@ -94,7 +93,7 @@ def retest(
         study = _Study(channels, isinstance(images, Mapping), segmenter, chosen, progress, cancelled)
         lesions, grown, doubts = study.run()
     for doubt in doubts:
-        warnings.warn(doubt, MedseqWarning, stacklevel=2)
+        warn(doubt)
     first = next(iter(channels.values()))
     return Repeatability(lesions, grown, first.name, name, chosen.model_dump(mode="json"), doubts)
 

@@ -7,7 +7,6 @@ trains the slab network for the time that is left. The plan and the record lie b
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 
 from napari_medseq import files, record
-from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.errors import SettingsError, warn
 from napari_medseq.inference import devices
 from napari_medseq.inference.doubts import Doubt
 from napari_medseq.inference.slab_steps import SlabSettings
@@ -261,11 +260,9 @@ def _learn(
         stop = budget.after(math.inf if c.judges else 1 - SPARE)
         found = judged(course.network, inference, task.judging, names, task.device, stop)
     if course.seen < WARM_UP * plan.batch:
-        warnings.warn(
+        warn(
             f"Only {course.seen} windows were seen, which is too few to learn from (the rate rises over {WARM_UP * plan.batch}); give "
-            "more minutes.",
-            MedseqWarning,
-            stacklevel=4,
+            "more minutes."
         )
     plan = _with_doubt(c, plan, found)
     return automatic_bundle.Learned(
@@ -366,7 +363,7 @@ def layout_of(c: AutoConfig) -> Layout:
     """The cases of the data set, without held-out patients and test cases."""
     layout = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels, task=c.task)
     for doubt in layout.doubts:
-        warnings.warn(doubt, MedseqWarning, stacklevel=5)
+        warn(doubt)
     entries = tuple(
         e for e in layout.entries if e.patient not in c.hold_out and e.split.lower() not in ("test", "hold_out")
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 import torch
 
 from napari_medseq import files
-from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.errors import SettingsError, warn
 from napari_medseq.evaluation import Interval
 from napari_medseq.models import Model, bundle, load_model, networks
 from napari_medseq.models.sequence_classifier import SequenceClassifier
@@ -356,11 +355,9 @@ def _by_chance(c: AutoConfig, cases: Sequence[Case], classes: Sequence[str]) -> 
         share = _JUDGING_SHARE
     else:
         few = min(range(len(classes)), key=lambda k: len(own[k]))
-        warnings.warn(
+        warn(
             f"Class {classes[few]} has {how_many(len(own[few]), 'patient')}, so few that none is kept back to judge the network; folds "
-            "(--set folds=3) judges by every patient once.",
-            MedseqWarning,
-            stacklevel=6,
+            "(--set folds=3) judges by every patient once."
         )
         return set()
     return {p for patients in own for p in patients[: max(1, round(share * len(patients))) if share else 0]}

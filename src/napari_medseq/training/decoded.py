@@ -5,7 +5,6 @@ Nothing is resampled here: `prepared` makes training cases of what is read.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError, MedseqWarning, unheard
+from napari_medseq.errors import MedseqError, unheard, warn
 from napari_medseq.inference.working import grey_channels, stacked_channels
 from napari_medseq.io.naming import stem
 from napari_medseq.io.numbered_pictures import stack, stack_frames
@@ -160,7 +159,7 @@ class Decoded:
         """Warn why a case cannot be used, and go on without it."""
         self.entries = [e for e in self.entries if e is not entry]
         self.left_out.append(f"{entry.case} is left out: {str(error).removeprefix(f'{entry.case}: ')}")
-        warnings.warn(self.left_out[-1], MedseqWarning, stacklevel=3)
+        warn(self.left_out[-1])
 
     def nothing_left(self, what: str) -> MedseqError:
         """The error that nothing is left, with the first reason and how many more there are."""
@@ -283,11 +282,7 @@ def _of_dicom(entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
     own = [s for s in masks if lies_on(s, image)]
     if len(own) < len(masks):
         elsewhere = some([s.name for s in masks if not lies_on(s, image)])
-        warnings.warn(
-            f"{entry.case}: {elsewhere} lie on another grid than {image.name} and are left out.",
-            MedseqWarning,
-            stacklevel=3,
-        )
+        warn(f"{entry.case}: {elsewhere} lie on another grid than {image.name} and are left out.")
     values = [(s, {v: entry.classes[n] for v, n in s.label_names.items() if n in entry.classes}) for s in own]
     return grey_channels(image), _merged(entry.case, values)
 
@@ -313,11 +308,7 @@ def _merged(case: str, masks: Sequence[tuple[ImageSequence, Mapping[int, int]]])
         if count and (share := 1 - np.count_nonzero(merged[where] == of) / count) > _HIDDEN
     ]
     if hidden:
-        warnings.warn(
-            f"{case}: masks overlap, and the smaller one counts: {some(hidden)} lies under another.",
-            MedseqWarning,
-            stacklevel=3,
-        )
+        warn(f"{case}: masks overlap, and the smaller one counts: {some(hidden)} lies under another.")
     return first.replace(data=merged, label_names={})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from napari_medseq.errors import MedseqError, MedseqWarning, unheard
+from napari_medseq.errors import MedseqError, unheard, warn
 from napari_medseq.inference.frame import frame
 from napari_medseq.inference.upright import Upright
 from napari_medseq.models.info import COLOURS
@@ -142,11 +141,9 @@ def exam_cases(
     if not cases:
         raise decoded.nothing_left("No exam could be prepared")
     if unread and late is not None:
-        warnings.warn(
+        warn(
             f"Reading took so long that {unread} of {len(entries)} exams are left out; "
-            f"{late.advice(len(entries) - unread, len(entries))}.",
-            MedseqWarning,
-            stacklevel=3,
+            f"{late.advice(len(entries) - unread, len(entries))}."
         )
     return sorted(cases, key=lambda c: c.name), kind.result
 

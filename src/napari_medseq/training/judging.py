@@ -4,14 +4,13 @@ left."""
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.errors import SettingsError, warn
 from napari_medseq.inference.slab_planes import planes_of
 from napari_medseq.inference.slab_steps import SlabSettings, starts
 from napari_medseq.masks.overlap import Overlap
@@ -105,11 +104,7 @@ def judged(
     sure: dict[str, list[tuple[float, float]]] = {}
     for number, case in enumerate(cases):
         if number and late():
-            warnings.warn(
-                f"There was time to judge {number} of {len(cases)} cases that were kept back; give more minutes.",
-                MedseqWarning,
-                stacklevel=3,
-            )
+            warn(f"There was time to judge {number} of {len(cases)} cases that were kept back; give more minutes.")
             break
         answer = planes_of(network, case.image.float().numpy(), settings, device)
         truth, labelled = case.labels.numpy(), int(np.count_nonzero(answer.labels))

@@ -5,7 +5,6 @@ Images are kept in half precision and labels in one byte per voxel.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, warn
 from napari_medseq.inference.working import Working, working_volume
 from napari_medseq.memory import zeros
 from napari_medseq.progress import Cancelled, Progress
@@ -72,7 +71,7 @@ def _agreed_names(values: Sequence[int], named: Mapping[int, Collection[str]]) -
     """The names that the files of labels give their values, made to differ from each other; a warning where the files do not agree."""
     for value in values:
         if text := disagreement(value, named.get(value, ())):
-            warnings.warn(text, MedseqWarning, stacklevel=3)
+            warn(text)
     agreed = {v: next(iter(of)) for v in values if len(of := named.get(v, ())) == 1}
     return agreed if len(set(agreed.values())) == len(agreed) else {}
 
@@ -95,11 +94,9 @@ def _check_values(values: Sequence[int], *, numbered: bool) -> None:
             "If they number objects, merge=True makes one class of them (--set merge=true)."
         )
     if numbered:
-        warnings.warn(
+        warn(
             f"The labels ({values[0]} to {values[-1]}, as many as there are pieces) look like numbers of objects, but each is learned as "
-            "a class of its own; merge=True makes one class of them (--set merge=true).",
-            MedseqWarning,
-            stacklevel=3,
+            "a class of its own; merge=True makes one class of them (--set merge=true)."
         )
 
 
@@ -108,12 +105,10 @@ def _warn_of_two_whites(values: Sequence[Collection[int]]) -> None:
     used = {frozenset(v) for v in values if v}
     if used == {frozenset({1}), frozenset({255})}:
         ones = sum(1 in v for v in values)
-        warnings.warn(
+        warn(
             f"The masks of {how_many(ones, 'case')} hold 1, and those of {how_many(len(values) - ones, 'case')} 255 or nothing: each is "
             "learned as a class of "
-            "its own. If both mean the same, merge=True makes one class of them (--set merge=true).",
-            MedseqWarning,
-            stacklevel=3,
+            "its own. If both mean the same, merge=True makes one class of them (--set merge=true)."
         )
 
 
@@ -157,11 +152,9 @@ def slab_cases(
     indices.warn()
     unread = len(decoded.entries) - len(cases_seen)
     if unread and late is not None:
-        warnings.warn(
+        warn(
             f"Reading took so long that {unread} of {len(decoded.entries)} cases are left out; "
-            f"{late.advice(len(cases_seen), len(decoded.entries))}.",
-            MedseqWarning,
-            stacklevel=3,
+            f"{late.advice(len(cases_seen), len(decoded.entries))}."
         )
     return sorted(cases, key=lambda c: c.name), indices.classes
 
@@ -194,9 +187,7 @@ class ClassIndices:
 
     def warn(self) -> None:
         for value, cases in self.unknown.items():
-            warnings.warn(
+            warn(
                 f"The label {value} of {how_many(len(cases), 'case')} ({some(cases)}) is none of the classes {self.classes}: it counts as "
-                "background.",
-                MedseqWarning,
-                stacklevel=4,
+                "background."
             )

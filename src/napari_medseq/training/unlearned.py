@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_medseq.errors import MedseqWarning
+from napari_medseq.errors import warn
 from napari_medseq.models.targets import Target
 from napari_medseq.training.losses import STEP_WEIGHT
 
@@ -69,9 +68,7 @@ def warn_if_unlearned(losses: Sequence[float], reference: float, advice: str) ->
         return
     end = float(np.mean(losses[-max(1, round(_END * len(losses))) :]))
     if end > _HARDLY * reference:
-        warnings.warn(
+        warn(
             f"The classifier learned next to nothing: the loss of its training ended at {end:.2f}, and answering with the shares of the "
-            f"classes gives {reference:.2f}. Either the time did not suffice, or the images do not show the classes; {advice}.",
-            MedseqWarning,
-            stacklevel=4,
+            f"classes gives {reference:.2f}. Either the time did not suffice, or the images do not show the classes; {advice}."
         )

@@ -8,7 +8,6 @@ taken back.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,7 +15,7 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, warn
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
@@ -262,7 +261,7 @@ def _show(
     _dress(followed)
     if dropped:
         text = f"{'; '.join(dropped)} went out with that lesion. Undo brings them back."
-        warnings.warn(text, MedseqWarning, stacklevel=3)
+        warn(text)
 
 
 def lesion_layer_data(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 
-from napari_medseq.errors import MedseqWarning
+from napari_medseq.errors import warn
 from napari_medseq.viewer.layers import KEY, LayerData
 
 
@@ -24,11 +23,9 @@ def renamed_studies(names: Collection[str], taken: Collection[str]) -> dict[str,
     for name in dict.fromkeys(names):
         if name in taken:
             new[name] = free_name(name, {*taken, *names, *new.values()})
-            warnings.warn(
+            warn(
                 f"A patient called {name} is open already. What was opened now is called {new[name]}; "
-                "a further visit of the same patient is opened by Add a visit … in the widget Study.",
-                MedseqWarning,
-                stacklevel=2,
+                "a further visit of the same patient is opened by Add a visit … in the widget Study."
             )
     return new
 

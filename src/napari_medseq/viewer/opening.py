@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseq import io
-from napari_medseq.errors import ReadError, ReadWarning
+from napari_medseq.errors import ReadError, ReadWarning, warn
 from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.naming import is_label_folder
 from napari_medseq.io.visit_folders import patient_folders
@@ -118,7 +117,7 @@ def open_patients(
         try:
             studies += by_patient(io.read_study(patient, lazy=lazy, progress=share, cancelled=cancelled))
         except ReadError as error:
-            warnings.warn(f"{patient.name} was left out: {error}", ReadWarning, stacklevel=2)
+            warn(f"{patient.name} was left out: {error}", ReadWarning)
     if not studies:
         raise ReadError(f"{path}: none of its {len(patients)} patients could be opened; try one of them by itself.")
     return studies

@@ -8,7 +8,6 @@ followed, finds its visits where they are now, and counts as outdated until lesi
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, warn
 from napari_medseq.registration.byhand import HandAlignment
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.active import shown_visit
@@ -189,7 +188,7 @@ def _arrange(viewer: ViewerModel, study: str, new: _Arrangement, name: str) -> N
             f"Another visit is the first one now, and how visits lie to it is not known: alignments made by hand at "
             f"{', '.join(f'visit {new.to.get(k, k) + 1}' for k in lost)} were taken out. Align them again, or undo."
         )
-        warnings.warn(text, MedseqWarning, stacklevel=3)
+        warn(text)
 
 
 def _to_the_first(

@@ -4,7 +4,6 @@ then it is shown."""
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseq import io
-from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
+from napari_medseq.errors import MedseqError, OperationCancelled, warn
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.progression.recorded import recorded_image
 from napari_medseq.sequence import ImageSequence, Study, Visit
@@ -136,7 +135,7 @@ def finish_result(viewer: ViewerModel, content: ResultContent) -> Progression:
             f"Images of {content.source.name} are not where they were: {'; '.join(content.missing)}. "
             "Open them, then open the result again."
         )
-        warnings.warn(text, MedseqWarning, stacklevel=2)
+        warn(text)
     show_progression(viewer, content.progression, content.source)
     return content.progression
 

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import shutil
-import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from copy import copy
@@ -25,7 +24,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from napari_medseq import __version__
-from napari_medseq.errors import MedseqError, MedseqWarning, WriteError
+from napari_medseq.errors import MedseqError, WriteError, warn
 from napari_medseq.files import write_text
 from napari_medseq.progress import Cancelled, Progress, check, with_progress
 from napari_medseq.sequence import ImageSequence
@@ -154,7 +153,7 @@ def save_session(
     path = write_session(snapshot, folder, progress=progress, cancelled=cancelled)
     finish_saving(viewer, snapshot, path)
     if snapshot.left_out:
-        warnings.warn(not_in_session(snapshot), MedseqWarning, stacklevel=2)
+        warn(not_in_session(snapshot))
     return path
 
 

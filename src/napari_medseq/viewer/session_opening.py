@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 
 from napari_medseq import io
-from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled, ReadError
+from napari_medseq.errors import MedseqError, OperationCancelled, ReadError, warn
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.sequence import ImageSequence, Study
@@ -209,7 +208,7 @@ def finish_session(viewer: ViewerModel, content: SessionContent) -> None:
     remember(content.path)
     if content.missing:
         text = f"Not everything of {content.path.name} could be opened: {'; '.join(content.missing)}"
-        warnings.warn(text, MedseqWarning, stacklevel=2)
+        warn(text)
 
 
 def open_session(viewer: ViewerModel, folder: str | os.PathLike[str]) -> list[Layer]:

@@ -4,7 +4,6 @@ kept in it."""
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 import napari_medseq as ms
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, warn
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.sequence import ImageSequence, Study, Visit
@@ -410,7 +409,7 @@ class Rerun:
                 f"What was painted at visit {ordinal + 1} lies on another grid than the new mask: it stays in a layer of its own, and "
                 "is not in the new result."
             )
-            warnings.warn(text, MedseqWarning, stacklevel=2)
+            warn(text)
             return mask
         data = np.array(mask.data)
         named = {name: value for value, name in mask.label_names.items() if value}

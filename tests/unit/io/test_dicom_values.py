@@ -46,6 +46,14 @@ def test_suv_by_body_weight_of_a_decaying_dose(tmp_path: Path) -> None:
         ({"SeriesTime": "001000", "AcquisitionTime": "001000"}, {"RadiopharmaceuticalStartTime": "231000"},
          80_000 / (4e8 * 2 ** (-3600 / 6586.2))),
         ({"Units": "GML"}, {}, 1.0),
+        # an hour after injection, in the local time that the file or its moment of acquisition states
+        ({"TimezoneOffsetFromUTC": "+0200"}, {"RadiopharmaceuticalStartDateTime": "20200131070000.00+0000"},
+         80_000 / (4e8 * 2 ** (-3600 / 6586.2))),
+        ({"AcquisitionDateTime": "20200131100200-0330"}, {"RadiopharmaceuticalStartDateTime": "20200131123000+0000"},
+         80_000 / (4e8 * 2 ** (-3600 / 6586.2))),
+        ({"TimezoneOffsetFromUTC": "+0500", "AcquisitionDateTime": "20200131050200+0000"},
+         {"RadiopharmaceuticalStartDateTime": "20200131090000"}, 80_000 / (4e8 * 2 ** (-3600 / 6586.2))),
+        ({}, {"RadiopharmaceuticalStartDateTime": "20200131090000+0100"}, 80_000 / (4e8 * 2 ** (-3600 / 6586.2))),
     ],
 )  # fmt: skip
 def test_suv_of_other_tags(tmp_path: Path, more: dict[str, Any], drug: dict[str, Any], expected: float) -> None:

@@ -34,6 +34,32 @@ def test_a_stack_of_imagej_with_times(tmp_path: Path) -> None:
     assert not seq.warnings
 
 
+@pytest.mark.parametrize(
+    ("unit", "seconds"), [("ms", 0.05), ("sec", 50.0), ("min", 3000.0), ("\\u00B5s", 5e-5), ("moons", None)]
+)
+def test_times_of_imagej_have_a_unit(tmp_path: Path, unit: str, seconds: float | None) -> None:
+    facts = {"axes": "TYX", "unit": "mm", "finterval": 50.0, "tunit": unit}
+    tifffile.imwrite(tmp_path / "a.tif", pixels(3, 5, 6), imagej=True, resolution=(2, 2), metadata=facts)
+    (seq,) = ms.read(tmp_path / "a.tif")
+    assert seq.times is not None
+    np.testing.assert_allclose(seq.times, np.arange(3) * (seconds or 1.0))
+    assert any("time between frames" in w for w in seq.warnings) == (seconds is None)
+
+
+def test_times_of_ome_have_a_unit(tmp_path: Path) -> None:
+    facts = {
+        "axes": "TYX",
+        "PhysicalSizeX": 1.0,
+        "PhysicalSizeY": 1.0,
+        "TimeIncrement": 40.0,
+        "TimeIncrementUnit": "ms",
+    }
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels(2, 5, 6), metadata=facts)
+    (seq,) = ms.read(tmp_path / "a.ome.tif")
+    assert seq.times is not None
+    np.testing.assert_allclose(seq.times, (0, 0.04))
+
+
 def test_micrometres_of_imagej_are_millimetres(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pixels(5, 6), imagej=True, resolution=(2, 2), metadata={"unit": "micron"})
     np.testing.assert_allclose(spacing(ms.read(tmp_path / "a.tif")[0].affine)[:2], 5e-4, rtol=1e-6)

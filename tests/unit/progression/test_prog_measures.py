@@ -127,6 +127,20 @@ def test_of_equally_long_diameters_the_one_with_the_widest_chord_counts() -> Non
     assert one.perpendicular_mm == pytest.approx(other.perpendicular_mm)
 
 
+@pytest.mark.parametrize("degrees", [(20, -31, 12), (1, 0, 0), (0, 0, 45), (-3, 8, 170)])
+def test_a_tilted_scan_changes_no_size(degrees: tuple[float, float, float]) -> None:
+    """Ends of voxels above one another differ in the last bit there, of which the widest must count."""
+    z, y, x = np.indices((9, 21, 24))
+    ball = (3 * (z - 4)) ** 2 + (1.2 * (y - 10)) ** 2 + (x - 11) ** 2 <= 8**2
+    index = np.argwhere(ball).astype(np.int32)
+    straight = affine_from((1.0, 1.2, 3.0))
+    tilted = np.eye(4)
+    tilted[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    one, other = (_shape.diameters(Lesion(0, 1, "l", index, a)) for a in (straight, tilted @ straight))
+    assert (one.longest_mm, one.perpendicular_mm) == pytest.approx((17.0, 15.6))
+    assert (other.longest_mm, other.perpendicular_mm) == pytest.approx((17.0, 15.6))
+
+
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 4, 7), (3, 1, 5), (2, 6, 1)])
 def test_a_box_has_its_own_size(size: tuple[int, int, int]) -> None:
     index = np.argwhere(np.ones(size)).astype(np.int32)

@@ -11,6 +11,7 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq import geometry
+from napari_medseq.geometry import Reorientation
 from napari_medseq.registration.transform import Spline, Transform
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
 from tests.narrowing import some
@@ -139,6 +140,27 @@ def test_specks_are_kept_but_not_measured() -> None:
     assert p.summary["lesions"].tolist() == [1, 1]
     assert p.summary["unmeasured"].tolist() == [1, 0]
     assert p.summary["resolved"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("flips", [(True, False, False), (False, True, False), (True, True, True)])
+def test_stored_otherwise_lesions_keep_their_numbers(
+    order: tuple[int, int, int], flips: tuple[bool, bool, bool]
+) -> None:
+    """Equally large lesions too, of which one resolves and one splits into equal halves."""
+    first = mask(A, (12, 18, 2, 8, 2, 10), (2, 8, 20, 26, 20, 28), spacing=(1.0, 1.25, 3.0))
+    second = mask((2, 8, 2, 8, 2, 10), (2, 8, 20, 26, 20, 23), (2, 8, 20, 26, 25, 28), spacing=(1.0, 1.25, 3.0))
+    turn = Reorientation(order, flips)
+    turned = [
+        seq.replace(
+            data=turn.apply_zyx(seq.data),
+            affine=turn.apply_affine(seq.affine, seq.grid),
+            slice_axis="xyz"[order.index(2)],
+        )
+        for seq in (first, second)
+    ]
+    one, other = ms.track([first, second]).lesions, ms.track(turned).lesions
+    pd.testing.assert_frame_equal(one, other, rtol=1e-9)
 
 
 def test_one_visit_and_no_lesion() -> None:

@@ -159,7 +159,7 @@ def _clock(frame: Frame, content: Dataset | None, cardiac: Dataset | None, tempo
             if seconds is not None:
                 clock[name] = seconds
         for name, keyword in (("acquired", "FrameAcquisitionDateTime"), ("content", "FrameReferenceDateTime")):
-            at = stamp(content, keyword)
+            at = stamp(content, keyword, frame.file.ds)
             if at is not None:
                 clock[name] = (at - EPOCH).total_seconds()
                 frame.acquired = at if name == "acquired" else frame.acquired

@@ -91,7 +91,7 @@ def _begun(ds: Attributes, acquired: Sequence[datetime]) -> datetime | None:
 
 def _injected(ds: Attributes, drug: Attributes) -> datetime | None:
     """Start of the injection, on the day of the series if only a clock time is given."""
-    at = stamp(drug, "RadiopharmaceuticalStartDateTime")
+    at = stamp(drug, "RadiopharmaceuticalStartDateTime", ds)
     clock = text(drug, "RadiopharmaceuticalStartTime")
     if at is not None or not clock:
         return at

@@ -88,6 +88,7 @@ TAGS: dict[str, tuple[int, str]] = {
     "TemporalPositionIndex": (0x00209128, "UL"), "TemporalPositionSequence": (0x00209310, "SQ"),
     "TemporalPositionTimeOffset": (0x0020930D, "FD"), "TemporalResolution": (0x00200110, "DS"),
     "TimeSliceVector": (0x00540100, "US"), "TimeSlotVector": (0x00540070, "US"),
+    "TimezoneOffsetFromUTC": (0x00080201, "SH"),
     "TotalPixelMatrixColumns": (0x00480006, "UL"), "TrackingID": (0x00620020, "UT"),
     "TrackingUID": (0x00620021, "UI"), "TransferSyntaxUID": (0x00020010, "UI"), "TriggerTime": (0x00181060, "DS"),
     "Units": (0x00541001, "CS"), "WindowCenter": (0x00281050, "DS"), "WindowWidth": (0x00281051, "DS"),

@@ -208,11 +208,38 @@ def _day(digits: str) -> datetime | None:
         return None
 
 
-def stamp(ds: Attributes, keyword: str) -> datetime | None:
-    """A DT attribute as datetime without its zone; None if absent or broken."""
+def stamp(ds: Attributes, keyword: str, file: Attributes | None = None) -> datetime | None:
+    """A DT attribute as datetime in the local time of its file, as the file's dates and times are; None if absent or broken.
+
+    Parameters
+    ----------
+    ds : Attributes
+    keyword : str
+    file : Attributes, optional
+        The whole file, where `ds` is an item in it.
+    """
     content = text(ds, keyword)
     at = _day(content)
-    return None if at is None else at + timedelta(seconds=seconds_of(content[8:].split("+")[0].split("-")[0]) or 0.0)
+    if at is None:
+        return None
+    at += timedelta(seconds=seconds_of(re.split("[+-]", content[8:])[0]) or 0.0)
+    own, local = _zone(content[8:]), _zone_of(ds if file is None else file)
+    return at if own is None or local is None else at - own + local
+
+
+def _zone_of(file: Attributes) -> timedelta | None:
+    """The offset from UTC of a file's dates and times: as it says, else that of the moment of its acquisition."""
+    stated = _zone(text(file, "TimezoneOffsetFromUTC"))
+    return _zone(text(file, "AcquisitionDateTime")[8:]) if stated is None else stated
+
+
+def _zone(content: str) -> timedelta | None:
+    """The offset from UTC at the end of a time (+0200, -0330), or None."""
+    found = re.search(r"([+-])(\d\d)(\d\d)$", content)
+    if found is None:
+        return None
+    offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return -offset if found[1] == "-" else offset
 
 
 @lru_cache(256)

@@ -35,6 +35,16 @@ _MILLIMETRES = {
     "nm": 1e-6,
     "m": 1e3,
 }
+#: Units of time that ImageJ and OME write, in seconds.
+_SECONDS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec"), 1e-3),
+    **dict.fromkeys(("µs", "us", "usec"), 1e-6),
+    "ns": 1e-9,
+    **dict.fromkeys(("min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+}
 _HARMLESS = 1 << 26  # bytes that are unpacked whatever the file's size
 
 
@@ -75,7 +85,10 @@ def read(
         notes.append(TURNED)
     if exchanged:
         sizes = (sizes[1], sizes[0], sizes[2])
-    times = np.arange(array.shape[axes.index("t")]) * step_s if "t" in axes and step_s else None
+    known = 0 < step_s < np.inf
+    if "t" in axes and not known:
+        notes.append("The TIFF does not state the time between frames; frames are counted as 1 s apart.")
+    times = np.arange(array.shape[axes.index("t")]) * step_s if "t" in axes and known else None
     colours = "c" in axes and array.shape[-1] == COLOURS
     split = "c" in axes and not colours
     parts = [array[..., k] for k in range(array.shape[-1])] if split else [array]
@@ -158,12 +171,13 @@ def _facts_of(tif: Any) -> tuple[list[str], tuple[float, float, float], float]:
         pixels = _ome_pixels(tif.ome_metadata)
         declared = [(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "XYZ"]
         sizes = [float(v) * _MILLIMETRES.get(u, 0.0) if v else 0.0 for v, u in declared]
-        step = float(pixels.get("TimeIncrement", 0.0)) if pixels.get("TimeIncrementUnit", "s") == "s" else 0.0
+        step, clock = float(pixels.get("TimeIncrement", 0.0)), str(pixels.get("TimeIncrementUnit", "s"))
     else:
         imagej = tif.imagej_metadata or {}
-        unit = _MILLIMETRES.get(str(imagej.get("unit", "")).replace("\\u00B5", "µ").strip().lower(), 0.0)
+        unit = _MILLIMETRES.get(_plain(imagej.get("unit", "")), 0.0)
         sizes = [unit * v for v in (*_pixel(tif.pages[0]), float(imagej.get("spacing", 0.0)))]
-        step = float(imagej.get("finterval", 0.0))
+        step, clock = float(imagej.get("finterval", 0.0)), _plain(imagej.get("tunit", "sec"))
+    step *= _SECONDS.get(clock, 0.0)
     if not all(s > 0 and np.isfinite(s) for s in sizes[:2]):
         notes.append("The TIFF does not state its size in millimetres: one pixel counts as 1 mm.")
         return notes, (1.0, 1.0, 1.0), step
@@ -171,6 +185,11 @@ def _facts_of(tif: Any) -> tuple[list[str], tuple[float, float, float], float]:
         notes.append("The TIFF does not state the distance between slices: it counts as a pixel's width.")
         sizes[2] = sizes[0]
     return notes, (sizes[0], sizes[1], sizes[2]), step
+
+
+def _plain(unit: object) -> str:
+    """A unit of ImageJ in one spelling."""
+    return str(unit).replace("\\u00B5", "µ").strip().lower()
 
 
 def _pixel(page: Any) -> tuple[float, float]:
