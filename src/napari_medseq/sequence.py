@@ -49,7 +49,7 @@ class ImageSequence:
     times : array_like, shape (t,), optional
         Seconds from the first frame; required with ``t`` unless frames are 1 s apart (then filled in), None without.
     acquired : datetime, optional
-        When the image was acquired.
+        When the image was acquired, in local time; a time zone is left out.
     slice_axis : {"z", "y", "x"}
         The axis along which slices were acquired.
     oriented : bool
@@ -93,6 +93,8 @@ class ImageSequence:
         put("axes", axes)
         put("affine", geometry.as_affine(self.affine))
         put("warnings", tuple(self.warnings))
+        if self.acquired is not None:  # local times alone can be compared: few files state a zone
+            put("acquired", self.acquired.replace(tzinfo=None))
         if any(a not in AXES for a in axes) or list(axes) != sorted(set(axes), key=AXES.index):
             raise MedseqError(f"{self.name}: axes {axes} must be distinct names out of {AXES}, in that order.")
         if not {"y", "x"} <= set(axes):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import napari_medseq as ms
-from napari_medseq import masks
 from napari_medseq.errors import heard, unheard, warn
 from napari_medseq.io.parallel import in_threads
 from tests.unit.progression.masks import A, B, mask
@@ -43,19 +42,13 @@ def _of_a_registration(_folder: Path) -> None:
     ms.register(other, _image(), on_failure="warn")
 
 
-def _of_a_gap(_folder: Path) -> None:
-    painted = np.zeros((5, 30, 30), np.uint8)
-    painted[0, 2:5, 2:5] = painted[4, 25:28, 25:28] = 1
-    masks.interpolate_slices(painted, [1], 0)
-
-
 def _of_visits(folder: Path) -> None:
     for name, labels in (("a", mask(A)), ("b", mask(A, B))):
         ms.write(labels, folder / f"visit {name}" / "lesion_mask.nii.gz")
     ms.read_study(folder)
 
 
-@pytest.mark.parametrize("job", [_of_a_file, _of_a_step, _of_masks, _of_a_registration, _of_a_gap, _of_visits])
+@pytest.mark.parametrize("job", [_of_a_file, _of_a_step, _of_masks, _of_a_registration, _of_visits])
 def test_a_doubt_points_at_the_line_of_the_script(job: Callable[[Path], None], tmp_path: Path) -> None:
     with pytest.warns(ms.MedseqWarning) as doubts:
         job(tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -201,3 +201,11 @@ def test_the_frames_of_a_series_count_unless_only_the_space_is_asked_for() -> No
     with pytest.raises(GeometryError, match="choose the frame"):
         check_same_grid(series, mask)
     check_same_grid(make(("y", "x", "c")), make(("y", "x")))
+
+
+def test_moments_of_acquisition_can_be_compared_whether_or_not_they_state_a_zone() -> None:
+    moments = (datetime(2020, 1, 31, 10, tzinfo=UTC), datetime(2020, 1, 31, 11))
+    first, second = (ImageSequence(np.zeros((2, 2)), ("y", "x"), np.eye(4), acquired=at).acquired for at in moments)
+    assert first is not None
+    assert second is not None
+    assert first < second

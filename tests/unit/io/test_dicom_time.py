@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,13 @@ def test_enhanced_time_and_rescale_per_frame(tmp_path: Path) -> None:
     assert seq.times == pytest.approx([0, 5])
     assert np.allclose(seq.data[0], pixels[3:] + 0.5)
     assert np.allclose(seq.data[1], pixels[:3] * 2 + 0.5)
+
+
+def test_moments_are_in_the_local_time_of_the_file(tmp_path: Path) -> None:
+    frames = [_at(z, FrameContentSequence=item(FrameAcquisitionDateTime="20200201033000+0000")) for z in range(3)]
+    _enhanced(tmp_path / "e", frames, TimezoneOffsetFromUTC="-0500")
+    (seq,) = ms.read(tmp_path / "e")
+    assert seq.acquired == datetime(2020, 1, 31, 22, 30)  # the day of the visit is the patient's
 
 
 def test_enhanced_echoes_are_two_images(tmp_path: Path) -> None:
