@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 _LISTENERS: contextvars.ContextVar[tuple[list[str], ...]] = contextvars.ContextVar(
     "napari-medseq-listeners", default=()
@@ -78,12 +79,14 @@ def warn(text: str, category: type[MedseqWarning] = MedseqWarning) -> None:
     text : str
     category : type of MedseqWarning
     """
-    frame = caller = sys._getframe(1)
+    caller = sys._getframe(1)
+    frame: FrameType | None = caller
     ours = True
-    while frame.f_back is not None:
+    while frame is not None and frame.f_back is not None:
         package = frame.f_globals.get("__name__", "").partition(".")[0]
         ours = package == __package__ or (ours and package == "contextlib")  # which calls a decorated function
-        frame, caller = frame.f_back, frame.f_back if ours else caller
+        frame = frame.f_back
+        caller = frame if ours else caller
     registry = caller.f_globals.setdefault("__warningregistry__", {})
     module = caller.f_globals.get("__name__", "")
     warnings.warn_explicit(text, category, caller.f_code.co_filename, caller.f_lineno, module, registry)
