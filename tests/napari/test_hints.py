@@ -236,7 +236,7 @@ def test_labels_of_another_grid_are_neither_chosen_nor_carried(scene: tuple[Any,
     assert widget.labels.layer == elsewhere  # there are no others
     assert not widget.propagate_button.isEnabled()
     assert "does not lie on the grid" in widget.propagate_button.toolTip()
-    assert not widget.run_button.isEnabled()
+    assert not widget.lesson.run_button.isEnabled()
     fine = verbs.new_labels(viewer, image)
     widget.image.currentIndexChanged.emit(0)  # as when the image is chosen
     assert widget.labels.layer == fine
@@ -347,3 +347,25 @@ def test_a_mask_that_no_answer_hid_stays_hidden_when_it_is_selected(scene: tuple
     viewer.layers.selection.active = viewer.layers["scan"]
     viewer.layers.selection.active = labels
     assert not labels.visible
+
+
+def test_a_corrected_slice_is_not_offered_again_and_the_tool_stays_after_the_next_answer(
+    scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
+) -> None:
+    viewer, widget = scene
+    paint_one_slice(widget, qtbot)
+    propagate(widget, qtbot, wait)
+    answer = next(layer for layer in viewer.layers if layer == widget.answer)
+    offered = some(widget._next)
+    click(qtbot, widget.next_button)
+    answer.mode, answer.brush_size = "erase", 3
+    shown = np.flatnonzero(np.isclose([at(answer, k, 0, 0)[0] for k in range(14)], viewer.dims.point[0]))
+    viewer.reset_view()
+    stroke(viewer, [at(answer, shown[0], 24, 20), at(answer, shown[0], 24, 22)])
+    assert widget._next != offered
+    assert f"slice {offered + 1} " not in widget.next_button.text()
+    verbs.undo(viewer)
+    assert widget._next == offered
+    propagate(widget, qtbot, wait)
+    assert viewer.layers.selection.active == answer == widget.answer
+    assert str(answer.mode) == "erase"

@@ -279,7 +279,7 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
     analyse = docked(viewer, AnalyseWidget, wait)
     widget = TeachWidget(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name="Teach")
-    widget.judge.setChecked(False)
+    widget.lesson.judge.setChecked(False)
     image = viewer.layers["sub-x ses-20200504 T1post"]
     widget.image.choose(image)
     from_menu = verbs.new_labels(viewer, image)
@@ -288,18 +288,18 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
     click(qtbot, widget.new_button)
     painted = some(widget.labels.layer)
     assert painted.data.shape == image.data.shape
-    click(qtbot, widget.run_button)
+    click(qtbot, widget.lesson.run_button)
     wait(lambda: not widget.work.busy)
     assert notices == [("error", "nothing is painted")]
     painted.data[0, 4:7, 10:14, 10:14] = 1
     for lesson in range(2):
         count = len(viewer.layers)
-        click(qtbot, widget.run_button)
+        click(qtbot, widget.lesson.run_button)
         wait(lambda: not widget.work.busy)
         assert widget.answer in viewer.layers
         assert len(viewer.layers) == count + (lesson == 0)  # the second answer replaces the first
         assert viewer.layers.selection.active == widget.answer  # what is corrected is what is seen
-        widget.go_on.setChecked(True)
+        widget.lesson.go_on.setChecked(True)
     assert "start_from" not in lessons[0]
     assert lessons[1]["start_from"] == str(bright_bundle)
     assert Path(lessons[0]["out"]).name == "taught"
@@ -347,8 +347,8 @@ def test_a_few_painted_slices_make_a_model_that_finds_the_rest(
     click(qtbot, widget.new_button)
     painted = np.flatnonzero(truth.any(axis=(1, 2)))[1::2]
     some(widget.labels.layer).data[painted] = truth[painted]
-    widget.name.setText("ball")
-    click(qtbot, widget.run_button)
+    widget.lesson.name.setText("ball")
+    click(qtbot, widget.lesson.run_button)
     assert widget.work.busy
     wait(lambda: not widget.work.busy)
     answer = np.asarray(viewer.layers["scan ball"].data) > 0
@@ -357,7 +357,7 @@ def test_a_few_painted_slices_make_a_model_that_finds_the_rest(
     assert dice > 0.4  # all of it labelled: 0.25
     assert answer[painted][truth[painted]].all()  # what was painted stays
     assert "ball" in [info.name for info in ms.list_models()]
-    assert widget.go_on.isEnabled()
+    assert widget.lesson.go_on.isEnabled()
     assert "ball" in widget.outcome.text()
     assert "Estimated Dice" in widget.outcome.text()
     assert "Training ended" in widget.outcome.text()

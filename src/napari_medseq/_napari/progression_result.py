@@ -22,6 +22,7 @@ from napari_medseq._napari.parts import set_enabled
 from napari_medseq._napari.response_box import ResponseBox
 from napari_medseq._napari.saving import save_result_in_job
 from napari_medseq._napari.work import WorkBar
+from napari_medseq.viewer.active import set_visible
 from napari_medseq.viewer.followed import rearranged_since
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of
@@ -102,7 +103,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         """Show a new result: layers, table, plot, and the largest lesion of the last visit."""
         for layer in self.viewer.layers:  # other masks would cover the new layers
             if layer_kind(layer) == "labels" and facts_of(layer).get("study") == followed.source.name:
-                layer.visible = layer in followed.layers
+                set_visible(layer, layer in followed.layers)
         self.show_study(followed.source.name)
         self._show_plot()
         end = followed.visits[-1] if followed.visits else -1

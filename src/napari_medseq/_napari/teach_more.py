@@ -41,10 +41,6 @@ HOW = (
     "Paint what is to be found in one slice, then press Propagate (Alt+S): it is carried to the other slices in seconds. Where it is "
     "wrong, correct a slice and propagate again."
 )
-HOW_TAUGHT = (
-    "For other images too: paint three slices or more, whole (what is not painted in them is background); "
-    "Teach makes a model of what is in them."
-)
 #: the entry that leaves the direction of slices to what is painted
 FOUND = "found from what is painted"
 

@@ -9,30 +9,26 @@ import numpy as np
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import (
     QCheckBox,
-    QDoubleSpinBox,
     QFormLayout,
-    QGroupBox,
     QHBoxLayout,
-    QLineEdit,
     QPushButton,
     QWidget,
 )
 
 import napari
-import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, ShortBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.hints_box import HintsBox
 from napari_medseq._napari.keys import press_by_keys, with_key
-from napari_medseq._napari.model_box import announce_models
+from napari_medseq._napari.lesson_box import LessonBox
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.teach_more import FOUND, HOW, HOW_TAUGHT, DifferenceBox, TrainBox, at_visit, has_model
+from napari_medseq._napari.teach_more import FOUND, HOW, DifferenceBox, TrainBox, at_visit, has_model
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
-from napari_medseq.progress import Cancelled, Progress, part
-from napari_medseq.viewer.active import shown_visit, visit_of
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.viewer.active import set_visible, shown_visit, visit_of
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of
 
@@ -41,16 +37,14 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
     from napari_medseq.inference import Segmentation
-    from napari_medseq.models import Model
 
 
 class TeachWidget(QWidget):  # type: ignore[misc]
-    """The dock widget; `model` is the last model that was taught."""
+    """The dock widget; `answer` is the layer of the last answer."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.model: Model | None = None
         self.answer: Labels | None = None
         self._chosen_for: Image | None = None
         self._known: verbs.Answered | None = None
@@ -63,7 +57,6 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.work = WorkBar()
         self.outcome = wrapped()
         self._make_choices()
-        self._make_model_settings()
         self._make_buttons()
         self._make_answer_buttons()
         self._bind_keys()
@@ -86,30 +79,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.new_button = QPushButton("New labels on this image")
         self.new_button.clicked.connect(lambda: guarded("New labels", self._new_labels))
 
-    def _make_model_settings(self) -> None:
-        """The name of a model that is taught, and how it is taught."""
-        self.name = QLineEdit("taught")
-        self.name.setToolTip("The name of the model in Analyse, in scripts and on the command line")
-        self.minutes = QDoubleSpinBox()
-        self.minutes.setRange(0.1, 600)
-        self.minutes.setValue(2)
-        self.minutes.setToolTip("The longest time that one lesson may take")
-        self.go_on = QCheckBox("continue the last lesson")
-        self.go_on.setEnabled(False)
-        self.go_on.setToolTip("Train the model of the last lesson further, instead of a new one")
-        self.judge = QCheckBox("estimate how good it is")
-        self.judge.setChecked(True)
-        self.judge.setToolTip(
-            "Painted slices are held back in turn and labelled by models that did not see them; this takes as long as teaching itself"
-        )
-        self.replace = QCheckBox("replace a model of that name")
-        self.replace.setToolTip("Otherwise an existing model is kept, and you are asked for another name")
-
     def _make_buttons(self) -> None:
-        """*Teach* and *Propagate*."""
-        self.run_button = QPushButton("Teach")
-        self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
-        self.run_button.clicked.connect(lambda: guarded("Teaching", self._run))
+        """*Propagate*, and how."""
         self.propagate_button = QPushButton("Propagate")
         self.propagate_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.propagate_button.clicked.connect(lambda: guarded("Propagating", self._propagate))
@@ -143,6 +114,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.train = TrainBox(self.viewer, self.work)
         self.compare = DifferenceBox(self.viewer)
         self.hints = HintsBox(self.viewer, self._both)
+        self.lesson = LessonBox(self.work, lambda: self._lesson(whole=True), self._show, self.outcome.setText)
         form = QFormLayout()
         form.addRow("Image", self.image)
         form.addRow("", self.new_button)
@@ -164,7 +136,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.finish_button)
         layout.addWidget(self.outcome)
         layout.addWidget(CollapsibleSection("Start from a box, points or scribbles", self.hints))
-        layout.addWidget(self._teach_box())
+        layout.addWidget(self.lesson)
         layout.addWidget(CollapsibleSection("Train on what I painted", self.train))
         layout.addWidget(CollapsibleSection("Compare two masks", self.compare))
         layout.addStretch(1)
@@ -249,20 +221,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     def _show_painted(self, event: Event) -> None:
         """Show the painted labels that an answer hid again when a person, or an outline made from a box, goes on in them."""
-        if self.answer is not None and event.value == self.labels.layer and not event.value.visible:
-            event.value.visible = True
-
-    def _teach_box(self) -> QGroupBox:
-        """The controls of *Teach* itself."""
-        box = QGroupBox("A model of what is painted")
-        form = QFormLayout(box)
-        form.addRow(wrapped(HOW_TAUGHT))
-        form.addRow("Name", self.name)
-        form.addRow(self.replace)
-        form.addRow("Minutes", self.minutes)
-        for widget in (self.judge, self.go_on, self.run_button):
-            form.addRow(widget)
-        return box
+        if self.answer is not None and event.value == self.labels.layer:
+            set_visible(event.value, True)
 
     def _update(self, _event: object = None) -> None:
         """Enable what can be done now, and explain what cannot."""
@@ -280,8 +240,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             else "Open an image and paint a few of its slices first"
         )
         self.hints.mark(apart if both else "Open an image and make new labels on it first")
-        self.run_button.setEnabled(not why)
-        self.run_button.setToolTip(why or "Train a small model on the painted slices, and let it label the others")
+        self.lesson.mark(why)
         why = why or (
             ""
             if self.only_between.isChecked() or has_model(verbs.PROPAGATE)
@@ -339,41 +298,6 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             raise MedseqError("No image is chosen. Open one first.")
         self.labels.choose(verbs.new_labels(self.viewer, self.image.layer))
 
-    def _run(self) -> None:
-        name = self.name.text().strip() or "taught"
-        own_model = self.model is not None and self.model.info.name == name
-        out = verbs.check_model_name(name, replace=own_model or self.replace.isChecked())
-        settings: dict[str, object] = {"name": name, "minutes": self.minutes.value(), "out": str(out)}
-        lesson = self._lesson(whole=True)
-        if set(lesson.done) - set(lesson.labelled):  # some slices were corrected to be empty, or accepted as empty
-            settings["steps"] = list(lesson.done)
-        if self.go_on.isChecked() and self.model is not None:
-            settings["start_from"] = self.model.info.folder
-        judge = self.judge.isChecked() and len(lesson.labelled) > 1
-
-        def job(progress: Progress, cancelled: Cancelled) -> tuple[Model, Segmentation, str]:
-            from napari_medseq.training.lesson_quality import Pace, judge_lesson, why_it_ended
-
-            seq, painted = lesson.seq, lesson.painted
-            pace, end = Pace(), 0.45 if judge else 0.9
-            lesson_result = ms.teach(seq, painted, settings, progress=part(progress, 0.0, end), cancelled=cancelled)
-            words = [why_it_ended(lesson_result, settings, pace)]
-            if judge:
-                tests = part(progress, end, 0.9)
-                words.insert(0, str(judge_lesson(seq, painted, settings, progress=tests, cancelled=cancelled)))
-            answer = ms.segment(
-                seq, lesson_result.model, keep=painted, outputs=("labels", "uncertainty"), progress=part(progress, 0.9, 1.0),
-                cancelled=cancelled,
-            )  # fmt: skip
-            return lesson_result.model, answer, " ".join(words)
-
-        def show(lesson_result: tuple[Model, Segmentation, str]) -> None:
-            model, answer, quality = lesson_result
-            self.model = model
-            self._say_taught(model, quality, self._show(lesson, answer, model.info.name))
-
-        self.work.start("Teaching", job, show)
-
     def _both(self) -> tuple[Image, Labels]:
         image, layer = self.image.layer, self.labels.layer
         if image is None or layer is None:
@@ -409,7 +333,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         the new one is."""
         active, before = self.viewer.layers.selection.active, self._word
         answer = verbs.show_lesson(self.viewer, lesson, segmentation)
-        answer.name, answer.visible = f"{lesson.image.name} {name}", True
+        answer.name = f"{lesson.image.name} {name}"
+        set_visible(answer, True)
         self._recall()
         self._paint_in(answer, lesson.labels, active)
         verbs.hide_painted(answer, lesson.labels)
@@ -442,8 +367,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._update_answer()
 
     def _offer_again(self, _event: object = None) -> None:
-        """Look at what is offered again after something was undone or redone, or a session brought an answer; a stroke
-        alone is not worth counting slices."""
+        """Look at what is offered again after something was undone or redone, the offered slice was corrected, or a session
+        brought an answer; a stroke elsewhere is not worth counting slices."""
         image, labels = self.image.layer, self.labels.layer
         arrived = None if image is None or self.answer is not None else verbs.last_answer(self.viewer, image)
         if arrived is not None and arrived not in self._seen:
@@ -451,12 +376,21 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             self._chosen_for = None
             self._choose_labels()
         undone = len(verbs.editing_of(self.viewer).history.undone)
-        if undone == self._undone:
+        if undone == self._undone and not self._at_offered():
             return
         self._undone = undone
         self._offer()
         if self.answer is not None and labels is not None and not verbs.holds_painted(self.answer, labels):
-            labels.visible = True  # an earlier answer lacks what was painted since
+            set_visible(labels, True)  # an earlier answer lacks what was painted since
+
+    def _at_offered(self) -> bool:
+        """Whether the slice that is offered is the one that is shown."""
+        if self._next is None or self.answer is None or self.answer not in self.viewer.layers:
+            return False
+        try:
+            return verbs.shown_slice(self.viewer, self.answer, verbs.answer_axis(self.answer)) == self._next
+        except MedseqError:  # planes across the slices are shown, or another image
+            return False
 
     def _settle(self, right: bool) -> None:
         """Count the slice that is shown as right, or as empty, and offer the next one."""
@@ -491,10 +425,3 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         is visible."""
         if painted is not None and visit_of(answer) in (None, shown_visit(self.viewer)):
             verbs.hand_brush(self.viewer, answer if active == answer else painted, answer)
-
-    def _say_taught(self, model: Model, quality: str, where: str) -> None:
-        self.go_on.setEnabled(True)
-        announce_models()
-        answer = f"The answer for all slices is {where}"
-        use = f"Analyse and ms.segment(…, {model.info.name!r}) use the model from now on."
-        self.outcome.setText(" ".join((model.info.description, quality, answer, use)))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.active import MouseEvent, Stroke
+from napari_medseq.viewer.active import MouseEvent, Stroke, set_visible
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.proxies import real
 
@@ -60,7 +60,7 @@ def new_hints(viewer: ViewerModel, labels: Labels, kind: str) -> Layer:
             hints = PointsLayer(ndim=labels.ndim, name=kind, face_color=colour, border_color="black", size=4, **placed)
         _DRAWN_FOR[hints] = Drawn(editing_of(viewer), hints, kind, labels)
         viewer.layers.append(hints)
-    hints.visible = True
+    set_visible(hints, True)
     viewer.layers.selection.active = hints
     hints.mode = "add_rectangle" if kind == BOXES else "add"
     return hints

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
-from napari_medseq.viewer.active import shown_visit, visit_of
+from napari_medseq.viewer.active import set_visible, shown_visit, visit_of
 from napari_medseq.viewer.canvas_text import Place, write_text
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.layers import layer_kind
@@ -61,7 +61,7 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
             facts["shown_in_front"] = True
             layer.visible = False
         elif owner == study and facts.pop("shown_in_front", False):
-            layer.visible = True
+            set_visible(layer, True)
     study_layers = [layer for layer in viewer.layers if facts_of(layer).get("study") == study]
     if study_layers and not any(
         layer.visible for layer in study_layers

@@ -10,11 +10,12 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.viewer.active import set_visible
 from napari_medseq.viewer.editing import lock_labels
 from napari_medseq.viewer.layers import from_layer
 from napari_medseq.viewer.lessons import most_doubtful
 from napari_medseq.viewer.proxies import real
-from napari_medseq.viewer.slices import painted_slices, settled_slices
+from napari_medseq.viewer.slices import corrected_slices, painted_slices, settled_slices
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -122,9 +123,12 @@ def next_slice(viewer: ViewerModel, answer: Labels) -> int | None:
     labels = None if known is None else known.labels()
     if known is None or labels is None or known.doubt is None:
         return None
-    return most_doubtful(
-        known.doubt, {*painted_slices(labels, known.axis), *settled_slices(viewer, labels, known.axis)}
-    )
+    done = {
+        *painted_slices(labels, known.axis),
+        *settled_slices(viewer, labels, known.axis),
+        *corrected_slices(viewer, answer, known.axis),
+    }
+    return most_doubtful(known.doubt, done)
 
 
 def holds_painted(answer: Labels, labels: Labels) -> bool:
@@ -145,5 +149,5 @@ def hide_painted(answer: Labels, labels: Labels) -> bool:
     """
     if not holds_painted(answer, labels):
         return False
-    labels.visible = False
+    set_visible(labels, False)
     return True
