@@ -238,12 +238,12 @@ def annotate(person: Person, folder: Path) -> None:
     person.reads("Slices that you painted or corrected stay as they are.")
     require(np.array_equal(np.asarray(widget.answer.data)[worst], now), "the corrected slice stays as it is")
 
-    viewer.layers.selection = {widget.answer}
     QFileDialog.getSaveFileName = lambda *_a, **_k: (str(folder / "answer.nii.gz"), "")
-    person.reads("File → Save Selected Layers")
-    written = viewer.layers.save(str(folder / "answer.nii.gz"), selected=True)
+    person.reads("Press **Save this mask …**")
+    person.presses(widget, "Save this mask")
+    wait(lambda: not widget.work.busy, "the end of saving")
     (scan,), (saved,) = ms.read(folder / "scan.nii.gz"), ms.read(folder / "answer.nii.gz", kind="labels")
-    require(bool(written) and saved.same_grid(scan), "what is saved has the scan's own geometry")
+    require(saved.same_grid(scan), "what is saved has the scan's own geometry")
 
     person.reads("give it a name and press **Teach**")
     widget.lesson.name.setText("walked")

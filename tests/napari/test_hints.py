@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from app_model.types import KeyBinding
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.actions import save_layer
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.models.library import SHIPPED
 from tests.napari.helpers import as_plugins_see_it, click
@@ -369,3 +371,53 @@ def test_a_corrected_slice_is_not_offered_again_and_the_tool_stays_after_the_nex
     propagate(widget, qtbot, wait)
     assert viewer.layers.selection.active == answer == widget.answer
     assert str(answer.mode) == "erase"
+
+
+@pytest.mark.parametrize(
+    ("typed", "written"), [("mine.nii.gz", "mine.nii.gz"), ("mine", "mine.nii.gz"), ("mine.seg.nrrd",) * 2]
+)
+def test_the_answer_is_saved_by_its_button_as_it_is_shown(
+    scene: tuple[Any, TeachWidget],
+    typed: str,
+    written: str,
+    qtbot: Any,
+    wait: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    viewer, widget = scene
+    paint_one_slice(widget, qtbot)
+    propagate(widget, qtbot, wait)
+    answer = next(layer for layer in viewer.layers if layer == widget.answer)
+    paint(viewer, answer, (3, 10, 10), label=1)
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *about: asked.append(about) or (str(tmp_path / typed), "")
+    )
+    click(qtbot, widget.save_button)
+    wait(lambda: not widget.work.busy)
+    assert asked[0][1] == "Save scan propagated"
+    assert asked[0][2].endswith("scan_propagated_mask.nii.gz")
+    (saved,) = ms.read(tmp_path / written)
+    assert saved.kind == "labels"
+    shown = verbs.to_sequence(answer)
+    assert np.array_equal(saved.data, shown.data)
+    np.testing.assert_allclose(saved.affine, shown.affine, atol=1e-4)
+    assert answer not in verbs.editing_of(viewer).unsaved
+
+
+def test_a_file_whose_ending_was_added_is_not_replaced_without_a_question(
+    scene: tuple[Any, TeachWidget], notices: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    viewer, widget = scene
+    there = tmp_path / "mine.nii.gz"
+    there.write_text("an expert's")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_about: (str(tmp_path / "mine"), ""))
+    viewer.layers.selection.active = viewer.layers["scan"]
+    save_layer(viewer)
+    assert "exists already" in notices[-1][1]
+    assert there.read_text() == "an expert's"
+    viewer.layers.selection.active = None
+    save_layer(viewer)
+    assert "No layer is active" in notices[-1][1]
+    assert widget.save_button.isHidden()

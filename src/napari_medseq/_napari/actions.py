@@ -9,6 +9,8 @@ from napari.utils.notifications import show_info
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.notifications import guarded
+from napari_medseq._napari.saving import ask_save_layer
+from napari_medseq._napari.window import accompany
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.study import facts_of
 from napari_medseq.wording import how_many
@@ -43,6 +45,18 @@ def _new_labels(viewer: ViewerModel) -> None:
     if active is None:
         raise MedseqError("No layer is active. Click the image to paint on in the list of layers, then try again.")
     verbs.new_labels(viewer, active)
+
+
+def save_layer(viewer: napari.viewer.Viewer) -> None:
+    """Ask for a file and save the active mask or image in it, in its own geometry."""
+    guarded("Saving", lambda: _save_layer(viewer))
+
+
+def _save_layer(viewer: ViewerModel) -> None:
+    active, guardian = viewer.layers.selection.active, accompany(viewer)
+    if active is None or guardian is None:
+        raise MedseqError("No layer is active. Click the mask or the image in the list of layers, then try again.")
+    ask_save_layer(viewer, active, guardian.opener.work, guardian.window)
 
 
 def toggle_world_placement(viewer: napari.viewer.Viewer) -> None:

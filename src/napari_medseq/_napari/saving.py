@@ -3,6 +3,7 @@ unsaved."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -10,22 +11,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet, ref
 
+import numpy as np
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QFileDialog, QWidget
 
+import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.gone import WhenGone
 from napari_medseq._napari.notifications import guarded, tell
 from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar, mouse_is_held
+from napari_medseq.errors import MedseqError
+from napari_medseq.io.naming import untaken
 from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer.layers import from_layer
 from napari_medseq.viewer.proxies import real
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
 Written = TypeVar("Written")
 
+_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".dcm")
+_LABELS_ONLY = ";;3D Slicer (*.seg.nrrd);;DICOM SEG (*.dcm)"
+_FILES = f"NIfTI (*.nii.gz *.nii);;NRRD (*.nrrd);;MetaImage (*.mha){_LABELS_ONLY}"
 #: time between two autosaves
 AUTOSAVE_MS = 60_000
 
@@ -103,6 +115,57 @@ def save_result_in_job(
 
     title = "Saving the result" if rules is None else "Writing the report"
     return _save_in_job(viewer, work, title, partial(verbs.write_taken_result, snapshot, path, rules=rules), finish)
+
+
+def ask_save_layer(viewer: ViewerModel, layer: Layer, work: WorkBar, parent: QWidget) -> bool:
+    """Ask for a file and save a mask or an image there as it is now, in its own geometry.
+
+    napari's own dialog offers napari's kinds of files first, and fails for the others as long as no other kind is chosen there.
+
+    Returns
+    -------
+    bool
+        Whether the job was started.
+
+    Raises
+    ------
+    MedseqError
+        If the layer is neither a mask nor an image, or an ending was added to the name and there is such a file.
+    """
+    layer = real(layer)
+    seq = from_layer(layer)
+    kinds = _FILES if seq.kind == "labels" else _FILES.replace(_LABELS_ONLY, "")
+    chosen, _ = QFileDialog.getSaveFileName(parent, f"Save {layer.name}", str(_suggested_file(seq, layer.name)), kinds)
+    if not chosen:
+        return False
+    path = Path(chosen)
+    if not path.name.lower().endswith(tuple(_ENDINGS)):
+        path = path.with_name(f"{path.name}{_ENDINGS[0]}")
+        if path.exists():  # the dialog asked about the name that was typed
+            raise MedseqError(
+                f"{path} exists already. Type its whole name if it is to be replaced, or choose another one."
+            )
+    if isinstance(seq.data, np.ndarray):
+        seq = seq.replace(data=np.array(seq.data))  # painting may go on
+    changes = verbs.editing_of(viewer).unsaved.as_they_are([layer])
+
+    def write(**_whole_or_not_at_all: object) -> Path:
+        return ms.write(seq, path)
+
+    def finish(alive: ViewerModel, written: Path) -> None:
+        verbs.editing_of(alive).written(changes)
+        show_info(f"{layer.name} is saved in {written}.")
+
+    return _save_in_job(viewer, work, f"Saving {layer.name}", write, finish)
+
+
+def _suggested_file(seq: ImageSequence, name: str) -> Path:
+    """A file that does not exist yet beside the one that a layer came from, or in the home folder where that is read-only."""
+    source = Path(str(seq.meta.get("source", "")))
+    folder = source.parent if source.is_absolute() and os.access(source.parent, os.W_OK) else Path.home()
+    stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    taken = {file.name.casefold() for file in folder.iterdir()}
+    return folder / untaken(stem, taken, f"{'_mask' if seq.kind == 'labels' else ''}{_ENDINGS[0]}")
 
 
 def _save_in_job(

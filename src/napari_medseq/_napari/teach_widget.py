@@ -23,6 +23,7 @@ from napari_medseq._napari.hints_box import HintsBox
 from napari_medseq._napari.keys import press_by_keys, with_key
 from napari_medseq._napari.lesson_box import LessonBox
 from napari_medseq._napari.notifications import guarded
+from napari_medseq._napari.saving import ask_save_layer
 from napari_medseq._napari.teach_more import FOUND, HOW, DifferenceBox, TrainBox, at_visit, has_model
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
@@ -95,6 +96,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.finish_button.clicked.connect(lambda: guarded("Finishing an object", self._finish))
         self.next_button = QPushButton()
         self.next_button.clicked.connect(self._look_next)
+        self.save_button = QPushButton("Save this mask …")
+        self.save_button.clicked.connect(lambda: guarded("Saving", self._save))
         self.right_button = QPushButton("This slice is right")
         self.right_button.clicked.connect(lambda: guarded("Accepting the slice", lambda: self._settle(True)))
         self.empty_button = QPushButton("Nothing is here")
@@ -134,6 +137,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.next_button)
         layout.addLayout(look)
         layout.addWidget(self.finish_button)
+        layout.addWidget(self.save_button)
         layout.addWidget(self.outcome)
         layout.addWidget(CollapsibleSection("Start from a box, points or scribbles", self.hints))
         layout.addWidget(self.lesson)
@@ -278,6 +282,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             self.outcome.clear()
         why = "" if has_answer else "There is no answer yet: press Propagate or Teach first"
         doubts = why or ("" if self._next is not None else "No slice that you did not paint is in doubt")
+        saving = why or ("Another job runs" if self.work.busy else "")
         self.next_button.setText(
             f"Look at the next {self._word}" if self._next is None else f"Look at {self._word} {self._next + 1} next"
         )
@@ -286,6 +291,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             (self.next_button, doubts, "The slice that the answer is least sure of, among those that you did not paint", "Alt-N"),
             (self.right_button, why, "What the answer has in the slice that is shown counts as painted by you, whole", "Alt-A"),
             (self.finish_button, why, "No new answer, and no painting with another label, changes this object; press again to go on", ""),
+            (self.save_button, saving, "The answer with all that is painted in it, as NIfTI, NRRD or DICOM SEG", ""),
             (self.empty_button, why, "The slice that is shown holds nothing: it is emptied, and counts as painted by you", "Alt-X"),
         ):  # fmt: skip
             button.setVisible(has_answer)
@@ -414,6 +420,11 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._name_object()
         numbers = ", ".join(map(str, sorted(finished)))
         self.viewer.status = f"Finished: {numbers}." if numbers else "No object is finished."
+
+    def _save(self) -> None:
+        """Save the answer."""
+        if self.answer is not None:
+            ask_save_layer(self.viewer, self.answer, self.work, self)
 
     def _look_next(self) -> None:
         if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:
