@@ -391,13 +391,16 @@ def test_the_answer_is_saved_by_its_button_as_it_is_shown(
     answer = next(layer for layer in viewer.layers if layer == widget.answer)
     paint(viewer, answer, (3, 10, 10), label=1)
     asked: list[Any] = []
-    monkeypatch.setattr(
-        QFileDialog, "getSaveFileName", lambda *about: asked.append(about) or (str(tmp_path / typed), "")
-    )
+
+    def name_it(*about: Any) -> tuple[str, str]:
+        asked.extend(about)
+        return str(tmp_path / typed), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", name_it)
     click(qtbot, widget.save_button)
     wait(lambda: not widget.work.busy)
-    assert asked[0][1] == "Save scan propagated"
-    assert asked[0][2].endswith("scan_propagated_mask.nii.gz")
+    assert asked[1] == "Save scan propagated"
+    assert asked[2].endswith("scan_propagated_mask.nii.gz")
     (saved,) = ms.read(tmp_path / written)
     assert saved.kind == "labels"
     shown = verbs.to_sequence(answer)
