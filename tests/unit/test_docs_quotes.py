@@ -134,6 +134,7 @@ ELSEWHERE = {
     "Preferences",
     "Open Sample",
     "New Layer",
+    "IO Utilities",
     "entry point",
 }
 _SLANTED = re.compile(r"(?<!\*)\*(?![*\s])([^*\n]+)\*(?!\*)")
