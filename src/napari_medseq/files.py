@@ -59,10 +59,10 @@ def replacing(target: str | os.PathLike[str], *, durable: bool = False) -> Itera
         with suppress(FileNotFoundError):
             temporary.chmod(path.stat().st_mode & 0o777)
         if durable:
-            _flush(temporary)
+            _flush(temporary, os.O_RDWR)  # Windows flushes only what is open for writing
         os.replace(temporary, path)
         if durable and os.name == "posix":
-            _flush(path.parent)
+            _flush(path.parent, os.O_RDONLY)
     except OSError as error:
         if isinstance(error, (FileExistsError, NotADirectoryError)):
             check_place(path)
@@ -124,9 +124,9 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, object]) -> P
     return write_text(path, json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n")
 
 
-def _flush(path: Path) -> None:
+def _flush(path: Path, flags: int) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:

@@ -86,7 +86,7 @@ class WholeNetwork(nn.Module):
         """See `Carry`."""
         check(cancelled)
         x, prior = sequence.channels()
-        found: Tensor = self.network(x, prior, sequence.annotated)[0]
+        found: Tensor = self.network(x, prior)[0]
         return found
 
 

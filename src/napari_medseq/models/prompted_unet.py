@@ -38,7 +38,7 @@ class PromptedNetwork(SequenceNetwork):
     neighbours = 1
     trust: nn.Parameter
 
-    def forward(self, x: Tensor, prior: Tensor, annotated: Tensor, every_head: bool = False) -> list[Tensor]:
+    def forward(self, x: Tensor, prior: Tensor, every_head: bool = False) -> list[Tensor]:
         """Logits (batch, step, y, x), finest first; with `every_head` the coarser ones after it, each at its own size.
 
         Parameters
@@ -47,7 +47,6 @@ class PromptedNetwork(SequenceNetwork):
             `prompting.PromptedSequence.channels`; y and x are multiples of `stride`.
         prior : Tensor, (batch, step, y, x)
             Signed distance of the interpolated shape in pixels.
-        annotated : Tensor of bool, (batch, step)
         every_head : bool
 
         Raises
@@ -152,7 +151,7 @@ class PromptedUNet(PromptedNetwork):
         key = str(level)
         return cast(PromptRecurrence, self.recurrences[key]) if key in self.recurrences else None
 
-    def forward(self, x: Tensor, prior: Tensor, annotated: Tensor, every_head: bool = False) -> list[Tensor]:  # noqa: ARG002
+    def forward(self, x: Tensor, prior: Tensor, every_head: bool = False) -> list[Tensor]:
         """See `PromptedNetwork.forward`."""
         self.check_size(x)
         batch, steps = x.shape[:2]

@@ -57,7 +57,7 @@ class PromptedVolumeUNet(PromptedNetwork):
             nn.init.zeros_(cast(Tensor, head.bias))
         self.trust = nn.Parameter(torch.tensor([0.5]))
 
-    def forward(self, x: Tensor, prior: Tensor, annotated: Tensor, every_head: bool = False) -> list[Tensor]:  # noqa: ARG002
+    def forward(self, x: Tensor, prior: Tensor, every_head: bool = False) -> list[Tensor]:
         """See `PromptedNetwork.forward`."""
         self.check_size(x)
         batch, steps = x.shape[:2]

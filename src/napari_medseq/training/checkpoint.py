@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from napari_medseq import files
 from napari_medseq.errors import SettingsError, WriteError
 
 
@@ -48,23 +48,19 @@ class State:
         return self.average if self.best_weights is None else self.best_weights
 
 
-def _atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write beside, flush to the disk, move into place; the old file stays if anything fails.
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file as a whole and to the disk; the old one stays if anything fails.
 
     Raises
     ------
     WriteError
     """
-    temporary = path.with_suffix(".tmp")
     try:
-        with temporary.open("wb") as f:
+        with files.replacing(path, durable=True) as temporary, temporary.open("wb") as f:
             write(f)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save says RuntimeError when the disk is full
-        temporary.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except (WriteError, RuntimeError) as error:  # torch.save says RuntimeError when the disk is full
+        cause = error.__cause__ or error
+        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
         advice = "; the one written before is whole" if path.exists() else ""
         raise WriteError(
             f"{path} could not be written ({reason}){advice}. Make room, then start again: the training continues."
@@ -79,7 +75,8 @@ def save(path: Path, state: State, parts: Mapping[str, Any]) -> None:
     WriteError
         If the disk is full or may not be written to; the checkpoint before it stays whole.
     """
-    _atomic(path, lambda f: torch.save({**vars(state), **parts}, f))
+    files.remove_unfinished(path.parent)  # what a process that died while it saved left, as large as a checkpoint
+    _write(path, lambda f: torch.save({**vars(state), **parts}, f))
 
 
 def load(path: Path, device: torch.device | str) -> tuple[State, dict[str, Any]]:
@@ -135,4 +132,4 @@ def write_curve(path: Path, curve: Sequence[Mapping[str, float]], measure: str) 
     writer = csv.DictWriter(text, ["iteration", "minutes", "loss", "rate", measure], restval="")
     writer.writeheader()
     writer.writerows(curve)
-    _atomic(path, lambda f: f.write(text.getvalue().encode()))
+    _write(path, lambda f: f.write(text.getvalue().encode()))

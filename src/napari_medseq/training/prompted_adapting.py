@@ -219,9 +219,9 @@ class _Run:
         batch = draw_tasks(lesson, _TASKS, self.horizon_along(lesson.gap > 0), rng, self.device)
         x, prior = batch.sequence.channels()
         with self._precision():
-            logits = network(x, prior, batch.sequence.annotated, every_head=True)
+            logits = network(x, prior, every_head=True)
             with torch.no_grad():
-                before = self.before(x, prior, batch.sequence.annotated)[0]
+                before = self.before(x, prior)[0]
         rescaled: PromptedBatch = replace(
             batch, truth=torch.sigmoid(before.float()), real=~batch.real, kept=torch.ones_like(batch.kept)
         )
@@ -233,7 +233,7 @@ class _Run:
         sequence = lesson.sequence(shown_steps, self.horizon_along(lesson.gap > 0), self.device)
         x, prior = sequence.channels()
         with torch.no_grad(), self._precision():
-            logits = network(x, prior, sequence.annotated)[0]
+            logits = network(x, prior)[0]
         return Overlap.of((logits[0, step] > 0).cpu().numpy(), lesson.painted[step].numpy()).dice
 
     def _precision(self) -> torch.autocast:

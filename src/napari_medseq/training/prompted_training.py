@@ -247,7 +247,7 @@ class _Run:
             group["lr"] = rate
         x, prior = batch.sequence.channels()
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            logits = self.network(x, prior, batch.sequence.annotated, every_head=True)
+            logits = self.network(x, prior, every_head=True)
         loss = prompted_loss(logits, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

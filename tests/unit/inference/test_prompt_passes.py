@@ -23,7 +23,7 @@ def test_streamed_it_answers_as_the_whole_network(
     network, sequence = prompted_network(cell=cell), windows(batch)
     x, prior = sequence.channels()
     with torch.no_grad():
-        whole = network(x, prior, sequence.annotated)[0]
+        whole = network(x, prior)[0]
     carry = of(prompt_passes.StreamedUNet, prompt_passes.ready(network, CPU))
     assert torch.allclose(carry.logits(sequence, chunk, None), whole, atol=1e-4)
     for room, again in ((1 << 40, 0), (200_000, 1), (0, 2)):  # bytes; levels whose features are computed twice
@@ -39,12 +39,12 @@ def test_a_network_that_learned_since_answers_with_its_new_weights() -> None:
     before = prompt_passes.ready(network, CPU).logits(sequence, None, None)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
     x, prior = sequence.channels()
-    network(x, prior, sequence.annotated)[0].square().mean().backward()
+    network(x, prior)[0].square().mean().backward()
     optimizer.step()
     after = prompt_passes.ready(network, CPU).logits(sequence, None, None)
     assert not torch.allclose(before, after)
     with torch.no_grad():
-        assert torch.allclose(after, network(x, prior, sequence.annotated)[0], atol=1e-4)
+        assert torch.allclose(after, network(x, prior)[0], atol=1e-4)
 
 
 def test_half_precision_is_close() -> None:

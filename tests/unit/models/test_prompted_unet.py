@@ -27,7 +27,7 @@ def build(**changes: Any) -> PromptedUNet:
 def logits(network: PromptedUNet, sequence: PromptedSequence) -> torch.Tensor:
     x, prior = sequence.channels()
     with torch.no_grad():
-        answer: torch.Tensor = network(x, prior, sequence.annotated)[0]
+        answer: torch.Tensor = network(x, prior)[0]
     return answer
 
 
@@ -46,7 +46,7 @@ def test_what_is_painted_reaches_every_step() -> None:
     x, prior = sequence.channels()
     x = x.clone().requires_grad_()
     at = int(sequence.annotated[0].nonzero()[0])
-    network(x, prior, sequence.annotated)[0][0, -1].sum().backward()
+    network(x, prior)[0][0, -1].sum().backward()
     assert x.grad is not None
     assert float(x.grad[0, at].abs().sum()) > 0
 
@@ -58,7 +58,7 @@ def test_without_recurrence_it_sees_as_far_as_its_slabs(slabs: tuple[int, ...], 
     other = x.clone()
     other[:, 4] += 1
     with torch.no_grad():
-        a, b = (network(v, prior, sequence.annotated)[0][0] for v in (x, other))
+        a, b = (network(v, prior)[0][0] for v in (x, other))
     changed = [k for k in range(9) if not torch.equal(a[k], b[k])]
     assert changed == list(range(4 - reach, 5 + reach))
 
@@ -67,8 +67,8 @@ def test_sequences_of_a_batch_do_not_touch_each_other() -> None:
     network, both = build(), windows(batch=2)
     x, prior = both.channels()
     with torch.no_grad():
-        together = network(x, prior, both.annotated)[0]
-        alone = [network(x[k : k + 1], prior[k : k + 1], both.annotated[k : k + 1])[0] for k in range(2)]
+        together = network(x, prior)[0]
+        alone = [network(x[k : k + 1], prior[k : k + 1])[0] for k in range(2)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
 
 
@@ -90,7 +90,7 @@ def test_coarser_heads_have_their_own_sizes(kind: str) -> None:
     x, prior = sequence.channels()
     network = build() if kind == "PromptedUNet" else PromptedVolumeUNet(widths=(4, 4, 4, 4)).eval()
     with torch.no_grad():
-        found = network(x, prior, sequence.annotated, every_head=True)
+        found = network(x, prior, every_head=True)
     assert [tuple(f.shape[1:]) for f in found[:2]] == [(7, 32, 40), (7, 16, 20)]
 
 
@@ -98,7 +98,7 @@ def test_untrained_the_rival_gives_the_interpolated_shape_too() -> None:
     sequence = windows()
     x, prior = sequence.channels()
     with torch.no_grad():
-        found = PromptedVolumeUNet(widths=(4, 4, 4, 4)).eval()(x, prior, sequence.annotated)[0]
+        found = PromptedVolumeUNet(widths=(4, 4, 4, 4)).eval()(x, prior)[0]
     assert torch.equal(found > 0, prior > 0)
 
 

@@ -154,16 +154,22 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def to_a_full_disk(_content: object, _file: object) -> None:
+        with Path("/dev/full").open("wb") as full:
+            full.write(b"checkpoint")
+
     whole = run(tmp_path / "whole")
     with pytest.raises(OperationCancelled):
         run(tmp_path / "full", cancelled=lambda: (tmp_path / "full" / "started").exists(), progress=_after(tmp_path, 2))
     kept = (tmp_path / "full" / "checkpoint.pt").read_bytes()
-    (tmp_path / "full" / "checkpoint.tmp").symlink_to("/dev/full")
-    with pytest.raises(WriteError, match=r"No space left.*the one written before is whole"):
-        run(tmp_path / "full")
+    files_before = set((tmp_path / "full").iterdir())
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", to_a_full_disk)
+        with pytest.raises(WriteError, match=r"No space left.*the one written before is whole"):
+            run(tmp_path / "full")
     assert (tmp_path / "full" / "checkpoint.pt").read_bytes() == kept
-    assert not (tmp_path / "full" / "checkpoint.tmp").is_symlink()
+    assert set((tmp_path / "full").iterdir()) == files_before
     assert same(run(tmp_path / "full"), whole)
 
 
@@ -181,8 +187,9 @@ def test_a_process_that_dies_while_writing_leaves_the_checkpoint_before(tmp_path
     with pytest.raises(OperationCancelled):
         run(tmp_path / "cut", progress=lambda d, *_: done.append(d), cancelled=lambda: len(done) >= 2)
     content = (tmp_path / "cut" / "checkpoint.pt").read_bytes()
-    (tmp_path / "cut" / "checkpoint.tmp").write_bytes(content[: len(content) // 2])
+    (tmp_path / "cut" / ".writing-0.pt").write_bytes(content[: len(content) // 2])
     assert same(run(tmp_path / "cut"), whole)
+    assert {file.name for file in (tmp_path / "cut").iterdir()} == {"checkpoint.pt", "curve.csv"}
 
 
 def test_a_damaged_checkpoint_and_one_of_another_network_are_refused(tmp_path: Path) -> None:
