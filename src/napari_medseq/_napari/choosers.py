@@ -213,6 +213,11 @@ class LayerBox(ShortBox):
         """The chosen layer, or None."""
         return self.currentData()
 
+    def begin_with(self, layer: Layer | None) -> None:
+        """Choose the active layer, if it is shown: napari makes the last of several new layers active, also a hidden one."""
+        if layer is not None and layer.visible:
+            self.choose(layer)
+
     def choose(self, layer: Layer | None) -> None:
         """Choose a layer, if it is in the list."""
         for k in range(self.count()):

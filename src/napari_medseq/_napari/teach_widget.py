@@ -29,9 +29,10 @@ from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.viewer.active import set_visible, shown_visit, visit_of
+from napari_medseq.viewer.active import shown_visit, visit_of
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.visibility import set_visible, show_uncovered
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
@@ -69,7 +70,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _make_choices(self) -> None:
         """The image, and the labels that are painted on it."""
         self.image = LayerBox(self.viewer, ["image"])
-        self.image.choose(self.viewer.layers.selection.active)
+        self.image.begin_with(self.viewer.layers.selection.active)
         self.image.setToolTip("The image to learn from")
         self.labels = LayerBox(self.viewer, ["labels"])
         self.labels.setToolTip("The label layer in which you painted whole slices of it")
@@ -153,6 +154,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             box.currentIndexChanged.connect(self._recall)
         self.labels.currentIndexChanged.connect(lambda _index: self.hints.forget())
         self.image.currentIndexChanged.connect(self._choose_labels)
+        self.image.activated.connect(self._show_image)
         follow_layers(self.viewer, self._update)
         connect_until_destroyed(self.viewer.layers.events.inserted, self._choose_new)
         connect_until_destroyed(self.viewer.layers.selection.events.active, self._show_painted)
@@ -182,6 +184,11 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             if fitting:
                 self.labels.choose(fitting[-1])
         self._recall()
+
+    def _show_image(self, _index: int) -> None:
+        """Show the image that a person chose."""
+        if self.image.layer is not None:
+            show_uncovered(self.viewer, self.image.layer)
 
     def _follow_visit(self, _event: object = None) -> None:
         """When the slider goes to another visit, go on with the same series, and the same mask, there."""

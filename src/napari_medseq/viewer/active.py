@@ -87,20 +87,14 @@ def follow_visit(viewer: ViewerModel) -> None:
     hand_brush(viewer, active, twin)
 
 
-def set_visible(layer: Layer, visible: bool) -> None:
-    """Show or hide a layer, which keeps its mode: napari changes the mode even where the layer is as it should be."""
-    if bool(layer.visible) != visible:
-        layer.visible = visible
-
-
 def hand_brush(viewer: ViewerModel, layer: Labels, other: Labels) -> None:
     """Make another mask the active layer, and give it the brush, its size, label and mode."""
     mode = str(layer.mode)
     if mode in DRAWING and layer is not other:
         layer.mode = "pan_zoom"
     viewer.layers.selection.active = other
-    if layer.visible:
-        set_visible(other, True)  # this comes first, because a hidden layer accepts no mode
+    if layer.visible and not other.visible:  # napari redraws the whole canvas even if nothing changed
+        other.visible = True  # this comes first, because a hidden layer accepts no mode
     for name in BRUSH:
         value = getattr(layer, name)
         if getattr(other, name) != value and not (name == "selected_label" and value > np.iinfo(other.data.dtype).max):

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.active import MouseEvent, Stroke, set_visible
+from napari_medseq.viewer.active import MouseEvent, Stroke
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.proxies import real
+from napari_medseq.viewer.visibility import set_visible
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.viewer.active import set_visible
 from napari_medseq.viewer.editing import lock_labels
 from napari_medseq.viewer.layers import from_layer
 from napari_medseq.viewer.lessons import most_doubtful
 from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.slices import corrected_slices, painted_slices, settled_slices
+from napari_medseq.viewer.visibility import set_visible
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -17,6 +17,7 @@ from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.placement import along_of, camera_of, follow_order, step_through_slices, sync_slice_views
+from napari_medseq.viewer.visibility import show_uncovered
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -221,7 +222,8 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
     """Add an empty Labels layer to paint in, on an image's own grid, at its place and visit, and make it active.
 
     For a volume with frames the layer has one mask for all of them, as time curves need it; for a video it has one for
-    each frame, because objects move. It counts as one of the study's masks.
+    each frame, because objects move. It counts as one of the study's masks. The image is shown, and other images of the same visit that
+    cover it are hidden.
 
     Raises
     ------
@@ -242,6 +244,8 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
     _studies.facts_of(layer)["along"] = along_of(viewer)
     if visit is not None:
         viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(visit))
+    if _layers.layer_kind(image) == "image":
+        show_uncovered(viewer, image)
     viewer.layers.selection.active = layer
     layer.mode = "paint"
     return layer

@@ -1,0 +1,37 @@
+"""Showing and hiding layers: a layer keeps its mode, and an image that is painted on is not covered by another one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_medseq.viewer.active import visit_of
+from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.proxies import real
+from napari_medseq.viewer.study import facts_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+#: napari's ways of drawing a layer by which it hides what is below
+_COVERING = frozenset({"translucent", "translucent_no_depth", "opaque"})
+
+
+def set_visible(layer: Layer, visible: bool) -> None:
+    """Show or hide a layer, which keeps its mode: napari changes the mode even where the layer is as it should be."""
+    if bool(layer.visible) != visible:
+        layer.visible = visible
+
+
+def show_uncovered(viewer: ViewerModel, image: Layer) -> None:
+    """Show an image, and hide the images of the same patient and visit that cover it, so that what is painted is painted on what is
+    seen."""
+    image = real(image)
+    set_visible(image, True)
+    above = False
+    for layer in map(real, viewer.layers):
+        above |= layer is image
+        covers = layer_kind(layer) == "image" and layer.opacity >= 1 and str(layer.blending) in _COVERING
+        same = (facts_of(layer).get("study"), visit_of(layer)) == (facts_of(image).get("study"), visit_of(image))
+        if above and layer is not image and covers and same:
+            set_visible(layer, False)
