@@ -160,7 +160,10 @@ def test_undo_in_the_middle_of_a_polygon_takes_back_its_last_vertex(scene: tuple
     assert not labels.data.any()
 
 
-def test_scribbles_in_the_object_and_beside_it_outline_it(scene: tuple[Any, TeachWidget], qtbot: Any) -> None:
+@pytest.mark.parametrize("selected", [1, 2])
+def test_scribbles_in_the_object_and_beside_it_outline_it(
+    scene: tuple[Any, TeachWidget], selected: int, qtbot: Any
+) -> None:
     viewer, widget = scene
     click(qtbot, widget.new_button)
     labels = some(widget.labels.layer)
@@ -170,14 +173,32 @@ def test_scribbles_in_the_object_and_beside_it_outline_it(scene: tuple[Any, Teac
         labels.selected_label = label
         stroke(viewer, [at(labels, 7, y, x) for y, x in path])
     assert {*np.unique(labels.data[7])} == {0, 1, 2}
-    labels.selected_label = 1
+    labels.selected_label = selected  # the scribbles beside the object are drawn last
     widget.hints.background.setValue(2)
     scribbled = np.array(labels.data)
     click(qtbot, widget.hints.outline_button)
     assert dice(labels.data[7] == 1, TRUTH[7]) > 0.85
     assert not (labels.data == 2).any()  # what said where it is not is taken away
+    assert labels.selected_label == 1  # corrections go into the object
     verbs.undo(viewer)
     assert np.array_equal(labels.data, scribbled)
+
+
+def test_of_several_scribbled_objects_one_must_be_selected(
+    scene: tuple[Any, TeachWidget], qtbot: Any, notices: list[Any]
+) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    labels = some(widget.labels.layer)
+    shown_slice(viewer, 7)
+    for label in (1, 2, 3):
+        labels.data[7, 10 * label, 10:20] = label
+    labels.selected_label = 3
+    widget.hints.background.setValue(3)
+    before = np.array(labels.data)
+    click(qtbot, widget.hints.outline_button)
+    assert "Select the label of the object" in notices[-1][1]
+    assert np.array_equal(labels.data, before)
 
 
 def test_a_key_propagates_and_a_second_time_is_one_step_of_undo(

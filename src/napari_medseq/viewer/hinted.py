@@ -60,7 +60,8 @@ def outline_hinted(
         Default the topmost visible one on the grid of `labels`.
     label : int, optional
         The label of the object. By default each hint in a layer of `new_hints` belongs to the label that was selected in
-        `labels` when it was set, and other hints and scribbles to the one that is selected now.
+        `labels` when it was set, and other hints and scribbles to the one that is selected now; where that is `background`, to
+        the only other label that is scribbled there.
 
     Returns
     -------
@@ -80,9 +81,11 @@ def outline_hinted(
     under = image_under(viewer, labels, image)
     if under is None:
         raise MedseqError(f"No image lies on the grid of {labels.name}; choose labels on an image.")
+    before: LabelArray = np.array(region.of(labels.data))
+    if label is None and selected == background:
+        selected = _object_beside(before, background, region.axis)
     points = [_of_points(viewer, labels, region, layer, selected, label is None) for layer in (inside, outside)]
     rectangles = list(_rectangles(viewer, labels, region, boxes, selected, label is None))
-    before: LabelArray = np.array(region.of(labels.data))
     outlined, volume = before.copy(), intensities(viewer, under, region)
     spacing = [s for k, s in enumerate(region.spacing) if k != region.axis]
     known = _OUTLINED.setdefault(labels, {})
@@ -125,6 +128,8 @@ def outline_hinted(
         editing.paint(labels, region.voxels(labels.data.shape, changed), outlined[changed], name)
         editing.act(lambda: known.update(former), lambda: known.update(new))
     known.update(new)
+    if label is None:
+        labels.selected_label = selected  # corrections go into the object, and not into the scribbles beside it
     return sorted(steps)
 
 
@@ -160,6 +165,18 @@ def _asked(
         both = [(drawn == v).any(tuple(k for k in range(3) if k != region.axis)) for v in scribbled]
         asked |= {(int(s), scribbled[0]) for s in np.flatnonzero(both[0] & both[1])}
     return sorted((step, value) for step, value in asked if 0 <= step < drawn.shape[region.axis])
+
+
+def _object_beside(drawn: LabelArray, background: int, axis: int) -> int:
+    """The label that is scribbled on the slices that have scribbles beside the object: those were drawn last."""
+    slices = np.moveaxis(drawn, axis, 0)
+    beside = slices[(slices == background).any((1, 2))]
+    values = [int(v) for v in np.unique(beside) if v not in (0, background)]
+    if len(values) != 1:
+        raise MedseqError(
+            f"Label {background}, that of the scribbles beside the object, is selected. Select the label of the object, then outline it."
+        )
+    return values[0]
 
 
 def _step_of(corners: NDArray[np.float64], region: Region) -> int:
