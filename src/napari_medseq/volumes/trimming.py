@@ -88,8 +88,8 @@ def _ranges(
     for number in range(start, stop):
         plane = np.asarray(seq.data[number])[inside]
         low = high = plane
-        if plane.dtype.kind == "f" and (empty := np.isnan(plane)).any():
-            low, high = np.where(empty, np.inf, plane), np.where(empty, -np.inf, plane)
+        if plane.dtype.kind == "f" and not (known := np.isfinite(plane)).all():
+            low, high = np.where(known, plane, np.inf), np.where(known, plane, -np.inf)
         for axis in (a for a in rest if a in box):
             others = tuple(k for k, a in enumerate(rest) if a != axis)
             np.minimum(found[axis][0], low.min(others), out=found[axis][0])
