@@ -12,6 +12,12 @@ from pathlib import Path
 from napari_medseq.errors import WriteError
 
 _WRITING = ".writing-"  # names of files that are not complete begin so
+_ENDING = 20  # characters of a long ending that such a name keeps
+
+
+def path_of(given: str | os.PathLike[str]) -> Path:
+    """A path as somebody gave it, with ``~`` at its beginning standing for their own folder, as in shells."""
+    return Path(os.path.expanduser(given))
 
 
 @contextmanager
@@ -49,8 +55,8 @@ def replacing(target: str | os.PathLike[str], *, durable: bool = False) -> Itera
     ...     os.listdir(folder)
     ['table.csv']
     """
-    path = Path(target)
-    temporary = path.with_name(f"{_WRITING}{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
+    path = path_of(target)
+    temporary = path.with_name(f"{_WRITING}{secrets.token_hex(8)}{''.join(path.suffixes[-2:])[-_ENDING:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # made by open, not by tempfile, so that the system applies the umask
@@ -87,7 +93,7 @@ def check_place(path: str | os.PathLike[str]) -> None:
     WriteError
         If something above it is no folder, or the nearest folder that exists may not be written to.
     """
-    above = Path(path).absolute().parent
+    above = path_of(path).absolute().parent
     while not above.exists() and above != above.parent:
         above = above.parent
     if not above.is_dir():
@@ -111,7 +117,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
     """Write bytes whole or not at all; see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-    return Path(path)
+    return path_of(path)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

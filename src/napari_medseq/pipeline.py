@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medseq import io, models, record
+from napari_medseq import files, io, models, record
 from napari_medseq.errors import MedseqWarning, ReadError, SettingsError, heard, warn
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Chosen, Series, choose_images
@@ -125,7 +124,7 @@ def run(
         call = {
             "study": study_or_folder.name
             if isinstance(study_or_folder, Study)
-            else str(Path(study_or_folder).absolute()),
+            else str(files.path_of(study_or_folder).absolute()),
             "model": _name_of(loaded),
             "series": series if series is None or isinstance(series, str) else list(series),
             "order": None if order is None else list(order),
@@ -300,7 +299,7 @@ def read_visits(
         raise ReadError(
             f"{kind_of(source)} is neither a Study nor a folder; make one: Study(name, [Visit(date, images), ...])."
         )
-    folder = Path(source)
+    folder = files.path_of(source)
     if not folder.exists():
         raise ReadError(f"{folder} does not exist; name a study folder with one folder of images per visit.")
     study: Study = io.read_study(folder, order=order, shift_dates=shift_dates, progress=progress, cancelled=cancelled)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
 from types import UnionType
-from typing import Annotated, TypeVar, Union, get_args, get_origin
+from typing import Annotated, TypeAlias, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from napari_medseq.errors import MedseqError, SettingsError
@@ -15,6 +16,10 @@ from napari_medseq.fields import setting_facts
 
 #: a value that is repeated in a message is cut to this many characters
 _SHOWN = 80
+
+
+#: a path in a setting, with ``~`` for the user's own folder
+PathText: TypeAlias = Annotated[str, AfterValidator(os.path.expanduser)]
 
 
 class Settings(BaseModel):

@@ -72,7 +72,7 @@ def write_table(frame: pd.DataFrame, path: str | PathLike[str]) -> Path:
     WriteError
         If it cannot be written, or pyarrow is missing.
     """
-    path = Path(path)
+    path = files.path_of(path)
     if path.suffix not in (".csv", ".parquet"):
         raise SettingsError(f"{path.name}: tables are written as .csv or .parquet.")
     if path.suffix == ".csv":

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from napari_medseq import files
-from napari_medseq.errors import WriteError
+import napari_medseq as ms
+from napari_medseq import files, preprocessing
+from napari_medseq.errors import ModelError, WriteError
+from napari_medseq.registration import Transform
+from napari_medseq.training.teaching import TeachSettings
+from tests.unit.progression.masks import A, B, mask
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -44,6 +50,75 @@ def test_two_may_write_the_same_file_at_the_same_time(tmp_path: Path) -> None:
         two.write_text("two")
     assert target.read_text() == "one"  # the outer block ends last
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_tilde_is_the_users_folder_in_whatever_is_read_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(here)
+    labels, later = mask(A), mask(B)
+    followed = ms.track([labels, later], dates=["2020-01-31", "2020-05-04"])
+    transform = Transform("rigid", np.eye(4))
+    for ending in (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd"):
+        for day in ("20200131", "20200504"):
+            assert ms.write(labels, f"~/study/ses-{day}/m{ending}") == home / f"study/ses-{day}/m{ending}"
+        (again,) = ms.read(f"~/study/ses-{day}/m{ending}")
+        assert np.array_equal(again.data, labels.data)
+    assert len(ms.read_study("~/study").visits) == 2
+    assert ms.info("~/study/ses-20200131/m.nii")["series"]
+    followed.save("~/result")
+    assert len(ms.Progression.load("~/result").lesions) == len(followed.lesions)
+    followed.plot("~/plots/p.png")
+    followed.report("~/plots/p.html")
+    transform.save("~/t.json")
+    assert np.array_equal(Transform.load("~/t.json").linear, np.eye(4))
+    ms.evaluate(labels, later).save("~/e.csv")
+    preprocessing.save(["zscore"], "~/steps.yaml")
+    assert preprocessing.load("~/steps.yaml")[0].kind == "zscore"
+    assert TeachSettings(out="~/model").out == str(home / "model")
+    with pytest.raises(ModelError, match="model"):
+        ms.load_model("~/model")
+    assert sorted(os.listdir(home)) == ["e.csv", "plots", "result", "steps.yaml", "study", "t.json"]
+    assert os.listdir(here) == []
+
+
+def test_a_name_may_be_as_long_as_the_system_allows_wherever_its_dots_are(tmp_path: Path) -> None:
+    target = tmp_path / f"a.{'1' * 240}.nrrd"
+    files.write_text(target, "text")
+    assert os.listdir(tmp_path) == [target.name]
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # nibabel does not close a file that it cannot write
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit of the system on the size of files")
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd"])
+def test_a_full_disk_leaves_the_old_file_and_says_so(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which the limit would cut short
+
+    voxels = np.random.default_rng(0).integers(0, 2, (8, 40, 40)).astype(np.uint8)
+    labels = mask(A, shape=(8, 40, 40)).replace(data=voxels)
+    target = ms.write(labels, tmp_path / f"a{ending}")
+    target.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, before[1]))
+    try:
+        with pytest.raises(WriteError, match=r"could not be written: .*too large.* with space left"):
+            ms.write(labels, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == [target.name]
+    assert target.read_text() == "old"
 
 
 def test_what_cannot_be_written_is_a_write_error_with_a_way_out(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from napari_medseq import files
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError
 from napari_medseq.wording import how_many
@@ -254,7 +255,7 @@ def _train_by_plan(args: argparse.Namespace, config: dict[str, Any]) -> None:
     import napari_medseq as ms
     from napari_medseq.training import plan_training
 
-    out = Path(str(config.get("out")))
+    out = files.path_of(str(config.get("out")))
     first = out / "fold-1" if config.get("folds") else out
     path = first.with_name(first.name + ".run") / "plan.yaml"
 

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from napari_medseq import io, models
+from napari_medseq import files, io, models
 from napari_medseq.cohort.patients import Patient, Studies, find_patients
 from napari_medseq.cohort.run import PROGRAMS_GB, available_gb, local_workers
 from napari_medseq.errors import MedseqError, SettingsError, unheard
@@ -80,7 +80,7 @@ def estimate_cohort(
     if workers is not None and workers < 0:
         raise SettingsError(f"workers = {workers}: give 1 or more, or 0 for this process alone.")
     loaded = models.loaded(model)
-    target = Path(out).resolve()
+    target = files.path_of(out).resolve()
     with tempfile.TemporaryDirectory(prefix="medseq-studies-") as links:
         patients = find_patients(studies, heap=Path(links), apart=target)
         return _estimated(patients, loaded, target, workers, series, register, device, force)

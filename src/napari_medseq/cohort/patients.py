@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from napari_medseq import files
 from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteError
 from napari_medseq.io import naming
 from napari_medseq.io.spreadsheets import path_in, read_rows
@@ -106,8 +107,8 @@ def _checked_name(name: str) -> str:
 
 def _named_paths(studies: Studies, heap: Path | None, apart: Path | None) -> list[tuple[str, Path]]:
     if not isinstance(studies, (str, PathLike)):
-        return [(_name_of(Path(s)), Path(s)) for s in studies]
-    root = Path(studies)
+        return [(_name_of(path), path) for path in map(files.path_of, studies)]
+    root = files.path_of(studies)
     if root.is_file() and root.suffix.lower() in (".csv", ".tsv"):
         return list(_from_table(root))
     if not root.is_dir():
@@ -177,9 +178,9 @@ def _from_heap(root: Path, heap: Path | None, apart: Path | None) -> list[tuple[
         if (apart is None or apart not in file.resolve().parents) and _is_dicom(file):
             by_patient.setdefault(_patient_of(file), []).append(file)
     named = []
-    for patient, files in sorted(by_patient.items()):
+    for patient, own in sorted(by_patient.items()):
         folder = heap / f"patient-{patient}"
-        _link(files, root, folder)
+        _link(own, root, folder)
         named.append((folder.name, folder))
     return named
 

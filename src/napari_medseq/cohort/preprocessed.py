@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from warnings import catch_warnings, simplefilter
 
-from napari_medseq import record
+from napari_medseq import files, record
 from napari_medseq.cohort.patients import Patient, Studies, find_patients
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError, unheard
 from napari_medseq.io.naming import untaken
@@ -88,7 +88,7 @@ def preprocess_cohort(
     import pandas as pd
 
     parse(steps)
-    target = Path(out)
+    target = files.path_of(out)
     patients = find_patients(studies)
     for patient in patients:
         if target.resolve().is_relative_to(patient.study) or target.resolve() == patient.study.parent:

@@ -117,7 +117,7 @@ def run_cohort(
     """
     from napari_medseq.cohort import tables
 
-    target = Path(out).resolve()
+    target = files.path_of(out).resolve()
     # a bad setting is reported before any patient
     track_settings = pipeline.track_settings(settings).model_dump(mode="json")
     _check_workers(workers, cluster)

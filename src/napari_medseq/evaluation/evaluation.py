@@ -144,7 +144,7 @@ class Evaluation:
             volumes = None
         drawn = figure(self.table, volumes)
         if path is not None:
-            target = Path(path)
+            target = files.path_of(path)
             with files.replacing(target) as temporary:
                 try:
                     drawn.savefig(temporary, dpi=150)
@@ -154,7 +154,7 @@ class Evaluation:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the table as CSV."""
-        target = Path(path)
+        target = files.path_of(path)
         with files.replacing(target) as temporary:
             self.table.to_csv(temporary, index=False)
         return target

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from napari_medseq import files
 from napari_medseq.errors import ModelError, SettingsError, WriteError
 from napari_medseq.models import ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
@@ -77,7 +78,7 @@ def export(
         If the file cannot be written.
     """
     model = loaded(model)
-    network, target = model.network, Path(path)
+    network, target = model.network, files.path_of(path)
     if not isinstance(network, RecurrentUNet | SequenceClassifier | SlabUNet):
         raise ModelError(
             f"{model.info.name} is not a network of this package; export it with the program it came from."

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from napari_medseq.errors import ReadError
+from napari_medseq.files import path_of
 from napari_medseq.io import archives, naming
 from napari_medseq.io.detection import detect
 from napari_medseq.io.placeholders import Placeholder, described, placeholder
@@ -139,16 +140,16 @@ def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
         If a path does not exist, or a named archive is encrypted, damaged or a bomb.
     """
     given: object = paths
-    entries: list[str | os.PathLike[str]] = []
-    for entry in given if isinstance(given, Iterable) and not isinstance(given, (str, os.PathLike)) else [given]:
+    entries: list[Path] = []
+    for entry in given if isinstance(given, Iterable) and not isinstance(given, (str, bytes, os.PathLike)) else [given]:
         if not isinstance(entry, (str, os.PathLike)):
             raise ReadError(f"{type(entry).__name__} is not a path; name a file, a folder or a list of files.")
-        entries.append(entry)
+        entries.append(path_of(entry))
     if not entries:
         raise ReadError("No file was given; name a file, a folder or a list of files.")
     out = Collection()
     for entry in entries:
-        out.add(Path(entry))
+        out.add(entry)
     return out.finished()
 
 

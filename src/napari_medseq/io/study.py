@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from napari_medseq import files
 from napari_medseq.errors import ReadError
 from napari_medseq.io import archives, naming
 from napari_medseq.io.files import collect
@@ -81,7 +82,7 @@ def read_study(
     """
     if not isinstance(folder, (str, os.PathLike)):
         raise ReadError(f"{kind_of(folder)} is not a path; name the folder or archive of one patient.")
-    root = archives.located(Path(folder))
+    root = archives.located(files.path_of(folder))
     if not root.exists():
         raise ReadError(f"{root}: there is no such folder; check the path.")
     notes: list[str] = []

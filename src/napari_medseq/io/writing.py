@@ -70,7 +70,7 @@ def write(
     ('labels', True)
     """
     check_images(seq=seq)
-    target = Path(path)
+    target = files.path_of(path)
     lower = target.name.lower()
     ending = next((e for e in (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".dcm") if lower.endswith(e)), None)
     if format not in (None, "seg", "rtstruct"):
@@ -135,7 +135,7 @@ def _write_nifti(seq: ImageSequence, path: Path) -> None:
     except (MedseqError, OSError):
         raise
     except Exception as error:
-        raise WriteError(f"{path.name}: NIfTI cannot hold this ({error}); use .nrrd.") from error
+        raise WriteError(f"{seq.name}: NIfTI cannot hold this ({error}); use .nrrd.") from error
 
 
 def _in_few_bytes(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -80,7 +80,7 @@ def add(
         When `cancelled` says so; the part that was downloaded stays for the next time.
     """
     root = user_folder()
-    text = _address(os.fspath(source))
+    text = _address(os.path.expanduser(source))
     expected_sum = _checked_sum(sha256)
     try:
         return read_info(_add(text, expected_sum, name, root, progress, cancelled))

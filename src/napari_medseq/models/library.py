@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_medseq import files
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle
 from napari_medseq.models.info import ModelInfo
@@ -171,7 +172,7 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
     ModelError
         If there is none.
     """
-    path = Path(name_or_folder)
+    path = files.path_of(name_or_folder)
     if (path / bundle.METADATA).is_file():
         return path.resolve()
     infos = list_models()

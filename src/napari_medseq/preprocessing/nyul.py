@@ -78,7 +78,7 @@ class Landmarks(Settings):
         SettingsError
             If the file is missing, or holds something else.
         """
-        source = Path(path)
+        source = files.path_of(path)
         try:
             record: Mapping[str, object] = json.loads(source.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as problem:

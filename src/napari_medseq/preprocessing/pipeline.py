@@ -185,7 +185,7 @@ def save(steps: Steps, path: str | os.PathLike[str]) -> Path:
     """
     import yaml
 
-    target = Path(path)
+    target = files.path_of(path)
     record = {"steps": [step.model_dump(mode="json") for step in parse(steps)]}
     text = json.dumps(record, indent=1) if target.suffix == ".json" else yaml.safe_dump(record, sort_keys=False)
     return files.write_text(target, text)
@@ -207,7 +207,7 @@ def load(path: str | os.PathLike[str], *, modality: str | None = None) -> list[S
     """
     from napari_medseq.yaml_text import read_values
 
-    source = Path(path)
+    source = files.path_of(path)
     record = read_values(source)
     if isinstance(record, Mapping):
         record = record.get("steps")

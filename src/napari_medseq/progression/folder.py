@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from napari_medseq import record
+from napari_medseq import files, record
 from napari_medseq.errors import OperationCancelled, ReadError, WriteError
 
 RECORD = "run.json"
@@ -163,7 +163,7 @@ def result_folder(
     if out is None:
         yield None
         return
-    with claimed(Path(out), wait_s=wait_s) as folder:
+    with claimed(files.path_of(out), wait_s=wait_s) as folder:
         if set_aside:
             folder.set_aside()
         try:

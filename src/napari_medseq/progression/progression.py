@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_medseq import files
 from napari_medseq.errors import MedseqError, warn
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import reapply
@@ -155,7 +156,7 @@ class Progression(Tracked):
 
         figure = overview(self)
         if path is not None:
-            save_figure(figure, Path(path))
+            save_figure(figure, files.path_of(path))
         return figure
 
     def response(self, rule: str, **options: object) -> Assessment:
@@ -231,7 +232,7 @@ class Progression(Tracked):
         from napari_medseq.progression.report import write_report
 
         return write_report(
-            self, Path(path), rules=rules, name=name, card=card, captioner=captioner, progress=progress, cancelled=cancelled,
+            self, files.path_of(path), rules=rules, name=name, card=card, captioner=captioner, progress=progress, cancelled=cancelled,
         )  # fmt: skip
 
     def save(
@@ -267,7 +268,7 @@ class Progression(Tracked):
         """
         from napari_medseq.progression.store import save
 
-        return save(self, Path(folder), extra or {}, progress=progress, cancelled=cancelled)
+        return save(self, files.path_of(folder), extra or {}, progress=progress, cancelled=cancelled)
 
     def export(
         self, path: str | PathLike[str], *, table: str = "lesions", measure: str = "volume_ml", rows: str = ""
@@ -299,7 +300,7 @@ class Progression(Tracked):
         """
         from napari_medseq.progression.store import export
 
-        return export(self, Path(path), table, measure, rows)
+        return export(self, files.path_of(path), table, measure, rows)
 
     def export_dicom(
         self,
@@ -342,7 +343,7 @@ class Progression(Tracked):
 
         return export_dicom(
             self,
-            Path(folder),
+            files.path_of(folder),
             references=references,
             rtstruct=rtstruct,
             identifiers=identifiers,
@@ -361,7 +362,7 @@ class Progression(Tracked):
         """
         from napari_medseq.progression.store import load
 
-        stored = load(Path(folder))
+        stored = load(files.path_of(folder))
         return cls(
             stored.graph,
             stored.masks,

@@ -230,7 +230,7 @@ class Transform:
         """
         import SimpleITK as sitk
 
-        target = Path(path)
+        target = files.path_of(path)
         if target.suffix not in (".json", ".tfm", ".h5"):
             raise MedseqError(f"{target.name}: a transform is saved as .json (complete), .tfm or .h5 (ITK's formats).")
         if target.suffix == ".json":
@@ -271,7 +271,7 @@ class Transform:
         ReadError
             If the file is missing or broken, or its transform is not supported.
         """
-        source = Path(path)
+        source = files.path_of(path)
         if not source.is_file():
             raise ReadError(f"{source}: there is no such transform file.")
         try:

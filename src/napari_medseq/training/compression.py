@@ -28,7 +28,7 @@ from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.models.storage import Storage
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.settings import Settings, checked
+from napari_medseq.settings import PathText, Settings, checked
 from napari_medseq.training.distilling import with_teacher
 from napari_medseq.training.distributed import process_group
 from napari_medseq.training.trainer import TrainConfig, read_cases, train_cases
@@ -62,7 +62,7 @@ class CompressSettings(Settings):
         Share of the fine-tuning's loss that is disagreement with the original's probabilities; the labels have the rest.
     """
 
-    out: str
+    out: PathText
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     keep: float = Field(1.0, gt=0, le=1)
     error: float = Field(0.0, ge=0, lt=1)

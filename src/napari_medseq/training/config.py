@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from napari_medseq.files import path_of
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.visits import Registration
-from napari_medseq.settings import Settings, checked
+from napari_medseq.settings import PathText, Settings, checked
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import LossSettings
 
@@ -82,12 +82,12 @@ class TrainConfig(Settings):
     licence: str = ""
     card: str = ""
     task: Literal["segmentation", "classification", "denoising", "autoencoder"] = "segmentation"
-    data: tuple[str, ...] = ()
+    data: tuple[PathText, ...] = ()
     image: str = "*"
     labels: str = "*"
     channels: dict[str, str] = Field(default_factory=dict)
-    targets: str | None = None
-    table: str | None = None
+    targets: PathText | None = None
+    table: PathText | None = None
     values: tuple[str, ...] = ()
     align: Registration = "auto"
     unlabelled: int | None = None
@@ -102,13 +102,13 @@ class TrainConfig(Settings):
     classes: dict[int, str] = Field(default_factory=lambda: {1: "lesion"})
     name_patterns: tuple[str, ...] = ()
     network: dict[str, Any] = Field(default_factory=lambda: {"_target_": "RecurrentUNet"})
-    start_from: str | None = None
+    start_from: PathText | None = None
     loss: LossSettings = LossSettings()
     noise: tuple[float, float] = (0.1, 0.6)
     loop: LoopSettings = LoopSettings()
     inference: InferenceSettings = InferenceSettings()
     device: str = "auto"
-    out: str = "model"
+    out: PathText = "model"
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
@@ -145,4 +145,4 @@ def read_config(config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str]
         return checked(TrainConfig, config, where="the training config")
     from napari_medseq.yaml_text import read_settings
 
-    return checked(TrainConfig, read_settings(Path(config)), where=str(config))
+    return checked(TrainConfig, read_settings(path_of(config)), where=str(config))

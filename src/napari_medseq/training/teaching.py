@@ -20,7 +20,7 @@ from napari_medseq.masks.imagelike import refuse_image
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, check_images
-from napari_medseq.settings import Settings, checked
+from napari_medseq.settings import PathText, Settings, checked
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig
@@ -59,9 +59,9 @@ class TeachSettings(Settings):
     device : str
     """
 
-    out: str
+    out: PathText
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    start_from: str | None = None
+    start_from: PathText | None = None
     steps: tuple[int, ...] | None = None
     iterations: int = Field(500, ge=1)
     minutes: float | None = Field(2.0, gt=0)

@@ -128,7 +128,7 @@ def train(
         When `cancelled` says so, or on Ctrl-C; the checkpoint stays and the next call continues from it.
     """
     if isinstance(config, Mapping) and is_automatic(config):
-        if learns_classes(Path(str(config.get("data", ""))), config.get("task")):
+        if learns_classes(files.path_of(str(config.get("data", ""))), config.get("task")):
             return _of_classes(train_classes(config, planned=planned, progress=progress, cancelled=cancelled))
         if config.get("folds"):
             results, table = train_folds(config, planned=planned, progress=progress, cancelled=cancelled)
@@ -170,7 +170,7 @@ def plan_training(
         raise SettingsError(
             "This config says itself how to train, so there is no plan; plans are for a folder of data."
         )
-    if learns_classes(Path(str(config.get("data", ""))), config.get("task")):
+    if learns_classes(files.path_of(str(config.get("data", ""))), config.get("task")):
         return plan_classes(config, progress=progress, cancelled=cancelled)
     make = plan_folds if config.get("folds") else plan_automatically
     return make(config, progress=progress, cancelled=cancelled)

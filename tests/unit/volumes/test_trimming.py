@@ -17,7 +17,7 @@ def scan(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> ImageSequ
     return ImageSequence(values, ("z", "y", "x"), affine_from((1.0, 2.0, 3.0), (5, 6, 7)))
 
 
-@given(pads=PADS, more=PADS, value=st.sampled_from([0.0, -1024.0, np.nan, 1e9]))
+@given(pads=PADS, more=PADS, value=st.sampled_from([0.0, -1024.0, np.nan, np.inf, 1e9]))
 @settings(deadline=None, max_examples=40)
 def test_padding_is_found_and_what_is_within_comes_back(
     pads: tuple[tuple[int, int], ...], more: tuple[tuple[int, int], ...], value: float
@@ -43,6 +43,9 @@ def test_an_image_without_padding_and_one_of_nothing_else_stay_whole() -> None:
     assert trimmed(flat) is flat
     padded = scan(np.pad(np.arange(24).reshape(2, 3, 4), 1))
     assert inner_box(padded, without="z") == {"z": (0, 4), "y": (1, 4), "x": (1, 5)}
+    broken = np.pad(np.arange(24.0).reshape(2, 3, 4), 1)
+    broken[0, 0, :3] = np.inf, -np.inf, np.nan
+    assert inner_box(scan(broken)) == {"z": (1, 3), "y": (1, 4), "x": (1, 5)}
     assert inner_box(scan(np.full((2, 3, 4), np.nan))) == {"z": (0, 2), "y": (0, 3), "x": (0, 4)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,4 +155,7 @@ def write(seq: ImageSequence, path: Path) -> None:
     try:
         sitk.WriteImage(image, str(path), True)
     except RuntimeError as error:
-        raise WriteError(f"{path.name}: MetaImage cannot hold this ({_short(error)}); use .nrrd.") from error
+        refused = re.search(r"cannot be written: .*Reason: ([^\n]+)", str(error), re.DOTALL)
+        if refused:  # by the disk, not by the format
+            raise OSError(refused[1].strip()) from error
+        raise WriteError(f"{seq.name}: MetaImage cannot hold this ({_short(error)}); use .nrrd.") from error
