@@ -157,5 +157,7 @@ def write(seq: ImageSequence, path: Path) -> None:
     except RuntimeError as error:
         refused = re.search(r"cannot be written: .*Reason: ([^\n]+)", str(error), re.DOTALL)
         if refused:  # by the disk, not by the format
-            raise OSError(refused[1].strip()) from error
+            raise WriteError(
+                f"{seq.name} could not be written: {refused[1].strip()}. Choose a folder you may write to, with space left."
+            ) from error
         raise WriteError(f"{seq.name}: MetaImage cannot hold this ({_short(error)}); use .nrrd.") from error
