@@ -195,7 +195,7 @@ class WorkingGrid:
             return self._ordered(self._volume(volumes[0], seq, scheme)[None])
         return self._ordered(np.stack([self._volume(v, seq, scheme) for v in volumes]))
 
-    def read_labels(self, labels: ImageSequence) -> NDArray[np.int64]:
+    def read_labels(self, labels: ImageSequence) -> NDArray[np.generic]:
         """Labels as (step, row, column); 0 where they have no voxel."""
         planes = []
         for volume in _volumes(labels):
@@ -203,7 +203,7 @@ class WorkingGrid:
                 planes.append(self._canonical(volume, labels))
             else:
                 planes.append(resample_volume(volume, labels.affine, self.affine, self.size, interpolation="label"))
-        return self._ordered(np.stack(planes).astype(np.int64))
+        return self._ordered(planes[0][None] if len(planes) == 1 else np.stack(planes))
 
     def back(self, array: NDArray[np.generic], *, labels: bool) -> NDArray[np.generic]:
         """An array (step, row, column) on the image's own grid, in the order of its axes."""

@@ -16,6 +16,7 @@ from napari_medseq.inference.working import canonical_turn
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.settings import Settings
 from napari_medseq.training.kind import Kind, KindMeasuring
+from napari_medseq.volumes.labelled import Box, grown, value_boxes, value_counts
 from napari_medseq.volumes.part import part_of
 from napari_medseq.volumes.sampling import spread
 from napari_medseq.volumes.trimming import inner_box
@@ -30,7 +31,6 @@ _SAMPLE = 4000  # values of the foreground kept per case and channel
 _MOST, _MANY = 98, 90  # per cent of the cases
 _PIECE_CASES, _APART = 95, 0.005  # per cent of the cases; share of a class's voxels outside its largest piece
 _BEYOND, _ONE_SIDE = 0.05, 0.9  # share of a class's voxels beyond the middle; mean side over the cases
-_MANY_VALUES = 1 << 16  # values up to this are counted in a table, larger ones by sorting
 _FEW = 5  # fewer cases do not represent all others
 _OBJECTS = 8  # from this many numbers in a case on they are objects rather than classes
 # a CT holds air; other scans hold no such values, but a mark where there is nothing (-3.4e38)
@@ -207,24 +207,29 @@ class Measuring:
         counts = label_counts(truth)
         self.values.append(set(counts))
         centres = {}
-        for value in counts:
-            mask = truth == value
-            near = mask[_box(mask)]
-            self.apart.append(_share_apart(near))
-            self.volumes.setdefault(value, []).append(float(counts[value]) * voxel)
-            self.across.setdefault(value, []).append(_across(near, labels))
-            mask = mask[seen]
-            if not mask.any():
+        lengths = [s.stop - s.start for s in seen]
+        all_along = [np.zeros(n, np.int64) for n in lengths]
+        for value, box in value_boxes(truth).items():
+            if value < 0:
                 continue
-            by_axis = {a: _centre(mask, k) for k, a in enumerate(labels.axes)}
-            sides = {a: _side(mask, k) for k, a in enumerate(labels.axes)}
-            own = np.array([sides.get(a, 0.0) for a in ("x", "y", "z")]) * labels.oriented
-            self.sides.setdefault(value, []).append((len(self.turns) - 1, own))
+            mask = truth[near := grown(box, truth.shape)] == value
+            self.apart.append(_share_apart(mask))
+            self.volumes.setdefault(value, []).append(float(counts[value]) * voxel)
+            self.across.setdefault(value, []).append(_across(mask, labels))
+            along = [_along(mask, near, seen, k) for k in range(mask.ndim)]
+            if not along[0].any():
+                continue
+            for total, own in zip(all_along, along, strict=True):
+                total += own
+            by_axis = {a: _centre(own) for a, own in zip(labels.axes, along, strict=True)}
+            sides = {a: _side(own) for a, own in zip(labels.axes, along, strict=True)}
+            one_sided = np.array([sides.get(a, 0.0) for a in ("x", "y", "z")]) * labels.oriented
+            self.sides.setdefault(value, []).append((len(self.turns) - 1, one_sided))
             centres[value] = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
         self.centres.append(centres)
         if centres:
             spacing = [geometry.spacing(labels.affine)[k] for k in range(3)]
-            far = {a: _from_middle(np.greater(truth[seen], 0), k) for k, a in enumerate(labels.axes)}
+            far = {a: _from_middle(total) for a, total in zip(labels.axes, all_along, strict=True)}
             reached = np.array([far.get(a, (0.0, 0.0)) for a in ("x", "y", "z")]) * np.array(spacing)[:, None]
             self.reach.append((len(self.turns) - 1, reached))
 
@@ -353,16 +358,7 @@ def _slices_lie(image: ImageSequence) -> str:
 
 def label_counts(truth: NDArray[np.generic]) -> dict[int, int]:
     """Voxels of each label; 0 is none, and values below it mean to ignore."""
-    if not truth.size:
-        return {}
-    low, high = int(truth.min()), int(truth.max())
-    if low >= 0 and high < _MANY_VALUES:
-        histogram = np.bincount(truth.ravel().astype(np.int64, copy=False))
-        values = np.flatnonzero(histogram)
-        counts = histogram[values]
-    else:
-        values, counts = np.unique(truth, return_counts=True)
-    return {int(v): int(n) for v, n in zip(values, counts, strict=True) if v > 0}
+    return {value: count for value, count in value_counts(truth).items() if value > 0}
 
 
 def are_numbers(values: Sequence[Sequence[int]]) -> bool:
@@ -372,15 +368,26 @@ def are_numbers(values: Sequence[Sequence[int]]) -> bool:
     return many and all(list(v) == list(range(1, len(v) + 1)) for v in values)
 
 
-def _centre(mask: NDArray[np.bool_], axis: int) -> float:
-    """Mean index of a mask along an axis."""
-    along = mask.sum(axis=tuple(k for k in range(mask.ndim) if k != axis))
+def _along(mask: NDArray[np.bool_], box: Box, seen: Box, axis: int) -> NDArray[np.int64]:
+    """Voxels of a mask in each plane across an axis of the part that is seen; the mask lies in a box of the whole."""
+    inside = tuple(
+        slice(max(s.start, b.start) - b.start, max(min(s.stop, b.stop), b.start) - b.start)
+        for b, s in zip(box, seen, strict=True)
+    )
+    counts = mask[inside].sum(axis=tuple(k for k in range(mask.ndim) if k != axis), dtype=np.int64)
+    out = np.zeros(seen[axis].stop - seen[axis].start, np.int64)
+    start = max(box[axis].start - seen[axis].start, 0)
+    out[start : start + len(counts)] = counts
+    return out
+
+
+def _centre(along: NDArray[np.int64]) -> float:
+    """Mean index of a mask along an axis, from its voxels in each plane."""
     return float((along * np.arange(len(along))).sum() / along.sum())
 
 
-def _side(mask: NDArray[np.bool_], axis: int) -> float:
+def _side(along: NDArray[np.int64]) -> float:
     """1 or -1 where hardly a voxel lies beyond the middle of an axis; 0 where some do."""
-    along = mask.sum(axis=tuple(k for k in range(mask.ndim) if k != axis))
     upper, half = along[-(len(along) // 2) :].sum(), along[: len(along) // 2].sum()
     beyond = min(upper, half) / along.sum() if len(along) > 1 else 1.0
     return 0.0 if beyond > _BEYOND else float(np.sign(float(upper) - float(half)))
@@ -402,14 +409,6 @@ def _across(mask: NDArray[np.bool_], labels: ImageSequence) -> float:
     return float(6 * volume / (faces * 2 / 3) if len(sides) == 3 else 4 * volume / (faces * math.pi / 4))
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The bounding box of a mask, with a margin of one voxel."""
-    from scipy import ndimage
-
-    spans = ndimage.find_objects(mask.view(np.uint8))[0]
-    return tuple(slice(max(0, s.start - 1), s.stop + 1) for s in spans)
-
-
 def _lowest(data: NDArray[np.generic]) -> float:
     """The lowest finite value, or 0."""
     low = float(data.min())
@@ -426,13 +425,10 @@ def _share_apart(mask: NDArray[np.bool_]) -> float:
     return 0.0 if count == 1 else 1 - float(sizes.max()) / float(sizes.sum())
 
 
-def _from_middle(mask: NDArray[np.bool_], axis: int) -> tuple[float, float]:
+def _from_middle(along: NDArray[np.int64]) -> tuple[float, float]:
     """How far a mask, and its centre, lie from the middle of an axis, in voxels; the far border counts."""
-    along = mask.sum(axis=tuple(k for k in range(mask.ndim) if k != axis))
     at, middle = np.flatnonzero(along), (len(along) - 1) / 2
-    return float(np.abs(at - middle).max()) + 0.5, abs(
-        float((along * np.arange(len(along))).sum() / along.sum()) - middle
-    )
+    return float(np.abs(at - middle).max()) + 0.5, abs(_centre(along) - middle)
 
 
 def _seconds(seq: ImageSequence) -> float:

@@ -20,6 +20,7 @@ from napari_medseq.training.budget import Deadline
 from napari_medseq.training.decoded import Decoded
 from napari_medseq.training.fingerprint import Fingerprint, Measuring
 from napari_medseq.training.slab_windows import UNSEEN, SlabCase
+from napari_medseq.volumes.labelled import replaced, value_counts
 from napari_medseq.wording import how_many, some
 
 #: the index of a class is a byte, and one of its values marks unlabelled voxels
@@ -170,20 +171,20 @@ class ClassIndices:
     fixed: bool
     unknown: dict[int, list[str]] = field(default_factory=dict)
 
-    def of(self, case: str, values: NDArray[np.int64]) -> NDArray[np.uint8]:
-        index = np.zeros(values.shape, np.uint8)
-        for k, value in enumerate(self.classes, 1):
-            index[values == value] = k
-        if (values == 0).any():
-            index[values < 0] = UNSEEN
-        rest = (index == 0) & (values > 0)
-        for value in np.unique(values[rest]).tolist() if rest.any() else []:
+    def of(self, case: str, values: NDArray[np.generic]) -> NDArray[np.uint8]:
+        present = value_counts(values)
+        index = {value: k for k, value in enumerate(self.classes, 1)}
+        if 0 in present:
+            index |= {value: UNSEEN for value in present if value < 0 and value not in index}
+        for value in present:
+            if value <= 0 or value in index:
+                continue
             if self.fixed or len(self.classes) == MOST_CLASSES:
                 self.unknown.setdefault(value, []).append(case)
             else:
                 self.classes[value] = f"class {value}"
-                index[values == value] = len(self.classes)
-        return index
+                index[value] = len(self.classes)
+        return np.asarray(replaced(values, index, np.uint8), np.uint8)
 
     def warn(self) -> None:
         for value, cases in self.unknown.items():

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_medseq.settings import Settings
+from napari_medseq.volumes.labelled import value_boxes
 
 Triple = tuple[int, int, int]
 Three = tuple[float, float, float]
@@ -102,10 +103,11 @@ class SlabCase:
 
     def __post_init__(self) -> None:
         g = torch.Generator().manual_seed(0)
-        for value in self.labels.unique().tolist():
-            if 0 < value < UNSEEN:
-                at = torch.nonzero(self.labels == value)
-                self.spots.append(at[torch.randperm(len(at), generator=g)[:_SPOTS]])
+        for value, box in value_boxes(self.labels.numpy()).items():
+            if value < UNSEEN:
+                at = torch.nonzero(self.labels[box] == value)
+                chosen = at[torch.randperm(len(at), generator=g)[:_SPOTS]]
+                self.spots.append(chosen + torch.tensor([s.start for s in box]))
 
 
 class SlabWindows:
