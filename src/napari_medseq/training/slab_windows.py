@@ -153,8 +153,15 @@ class SlabWindows:
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
         """Images (batch, channel, step, row, column), and targets (batch, class, …) that sum to 1, or to less at the border."""
         drawn = [self.cases[int(k)] for k in torch.randint(len(self.cases), (batch,), generator=self.generator)]
-        x = self._warped(torch.stack([self._cut(c, self._middle(c)) for c in drawn]))
-        image, targets = x[:, : -self.classes], x[:, -self.classes :]
+        images, labels, inside = (
+            torch.stack(of) for of in zip(*(self._cut(c, self._middle(c)) for c in drawn), strict=True)
+        )
+        there = [value for value in labels.unique().tolist() if value < self.classes]  # of a hundred classes a few
+        planes = (labels[:, None] == torch.tensor(there, dtype=torch.uint8).view(-1, 1, 1, 1)) & inside[:, None]
+        x = self._warped(torch.cat([images, planes.float()], 1))
+        image = x[:, : images.shape[1]]
+        targets = x.new_zeros(batch, self.classes, *self.size)
+        targets[:, there] = x[:, images.shape[1] :]
         if not self.placed:
             return self._recoloured(image), targets
         return torch.cat([self._recoloured(image[:, :-1]), image[:, -1:]], 1), targets
@@ -183,8 +190,8 @@ class SlabWindows:
                 middle.append(min(max(centre, (w - 1) / 2), n - 1 - (w - 1) / 2))
         return middle
 
-    def _cut(self, case: SlabCase, middle: Sequence[float]) -> Tensor:
-        """Channels, then one plane per class, of a box somewhat larger than the window; borders of the image repeat."""
+    def _cut(self, case: SlabCase, middle: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+        """Channels and labels of a box somewhat larger than the window, whose borders repeat, and where it lies in the image."""
         at, inside = [], []
         for k, w in enumerate(self.cut):
             n = case.labels.shape[k]
@@ -192,10 +199,8 @@ class SlabWindows:
             inside.append((i >= 0) & (i < n))
             at.append(i.clamp(0, n - 1))
         box = (at[0][:, None, None], at[1][:, None], at[2])
-        labels = case.labels[box]
         is_inside = inside[0][:, None, None] & inside[1][:, None] & inside[2]
-        planes = (labels[None] == torch.arange(self.classes, dtype=torch.uint8)[:, None, None, None]) & is_inside
-        return torch.cat([case.image[:, box[0], box[1], box[2]].float(), planes.float()])
+        return case.image[:, box[0], box[1], box[2]].float(), case.labels[box], is_inside
 
     def _matrix(self) -> Tensor:
         """How the voxels of a window lie in the box, from its middle."""

@@ -9,7 +9,7 @@ import torch
 import napari_medseq as ms
 from napari_medseq.training.fingerprint import Measuring
 from napari_medseq.training.plan import make_plan
-from napari_medseq.training.slab_windows import SlabAugment, SlabCase, SlabWindows
+from napari_medseq.training.slab_windows import UNSEEN, SlabAugment, SlabCase, SlabWindows
 
 NOTHING: dict[str, float] = {
     "rotate": 0, "tilt": 0, "zoom": 0, "stretch": 0, "elastic_mm": 0, "move": 0, "noise": 0, "gain": 0, "shift": 0, "gamma": 0,
@@ -31,6 +31,33 @@ def test_without_any_change_a_window_is_the_case() -> None:
     x, y = drawn.draw(2)
     torch.testing.assert_close(x[1], drawn.cases[0].image.float(), atol=1e-2, rtol=1e-3)
     assert torch.equal(y[0, 1].round().byte(), drawn.cases[0].labels)
+
+
+def test_of_many_classes_those_that_are_there_have_planes(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = windows(SlabAugment(**NOTHING))
+    drawn.cases[0].labels[0] = UNSEEN
+    drawn.cases[0].labels[5, 0, 0] = 90
+    drawn.classes, warped, planes = 100, drawn._warped, []
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        planes.append(x.shape[1] - 2)
+        return warped(x)
+
+    monkeypatch.setattr(drawn, "_warped", counted)
+    y = drawn.draw(1)[1]
+    assert planes == [3]  # the background and two classes
+    assert y.shape == (1, 100, 6, 12, 14)
+    wanted = torch.nn.functional.one_hot(drawn.cases[0].labels.long(), 256).movedim(-1, 0)[:100]
+    torch.testing.assert_close(y[0], wanted.float(), atol=1e-4, rtol=0)
+
+
+def test_spots_of_a_class_lie_on_it() -> None:
+    labels = torch.zeros(4, 6, 8, dtype=torch.uint8)
+    labels[1:3, 2:5, 3], labels[3, 5, 7], labels[0] = 7, 9, UNSEEN
+    case = SlabCase("a", "a", torch.zeros(1, 4, 6, 8).half(), labels)
+    assert [sorted(map(tuple, s.tolist())) for s in case.spots] == [
+        sorted(map(tuple, torch.nonzero(labels == v).tolist())) for v in (7, 9)
+    ]
 
 
 @pytest.mark.parametrize("change", ["shading", "of_step", "noise"])

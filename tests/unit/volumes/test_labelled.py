@@ -41,7 +41,7 @@ def test_values_that_are_not_named_become_zero(labels: NDArray[np.int64]) -> Non
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.uint16, np.int32])
 def test_every_type_of_labels_has_boxes(dtype: type) -> None:
-    labels = np.zeros((4, 5), dtype)
+    labels: NDArray[np.generic] = np.zeros((4, 5), dtype)
     labels[1:3, 2] = 1
     assert value_boxes(labels) == {1: (slice(1, 3), slice(2, 3))}
     assert value_counts(labels) == {0: 18, 1: 2}
@@ -50,7 +50,8 @@ def test_every_type_of_labels_has_boxes(dtype: type) -> None:
 
 def test_nothing_has_no_boxes() -> None:
     empty = np.zeros((0, 3), np.uint8)
-    assert value_boxes(empty) == value_counts(empty) == {}
+    assert value_boxes(empty) == {}
+    assert value_counts(empty) == {}
     assert replaced(empty, {1: 2}, np.int32).shape == (0, 3)
 
 
