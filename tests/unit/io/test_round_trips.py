@@ -105,6 +105,25 @@ def test_packed_metaimages_of_simpleitk_open_without_it(
         assert np.allclose(packed.affine, plain.affine)
 
 
+@pytest.mark.parametrize(
+    ("unit", "seconds"), [("ms", [0, 1.749, 8.694]), ("s", [0, 1749, 8694]), ("", [0, 1749, 8694])]
+)
+def test_the_frames_of_slicers_multivolumes_are_in_their_own_unit(
+    tmp_path: Path, unit: str, seconds: list[float]
+) -> None:
+    """As MultiVolumeImporter writes them; the trigger and acquisition times of DICOM are in milliseconds."""
+    path = tmp_path / "dce.nrrd"
+    path.write_bytes(
+        "NRRD0005\ntype: uint8\ndimension: 4\nspace: left-posterior-superior\nsizes: 3 2 2 2\n"
+        "space directions: none (1,0,0) (0,1,0) (0,0,3)\nkinds: list domain domain domain\nencoding: raw\n"
+        "space origin: (0,0,0)\nMultiVolume.FrameIdentifyingDICOMTagName:=AcquisitionTime\n"
+        f"MultiVolume.FrameIdentifyingDICOMTagUnits:={unit}\nMultiVolume.FrameLabels:=0,1749,8694\n\n".encode()
+        + bytes(24)
+    )
+    (seq,) = ms.read(path)
+    assert seq.times == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "bzip2", "ascii"])
 def test_packed_nrrds_are_unpacked_at_the_first_look(
     tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch

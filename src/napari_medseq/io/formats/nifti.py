@@ -302,7 +302,7 @@ def _values(part: Any, axes: tuple[str, ...], header: Header) -> list[tuple[str,
         return [("", abs(part), axes), ("_phase", np.arctan2(part.imag, part.real), axes)]
     if header.slope is not None:
         wide = dtype.kind in "iu" and dtype.itemsize > 2
-        to = np.float64 if dtype.itemsize == 8 or wide else np.float32
+        to = np.float64 if dtype.itemsize >= 8 or wide else np.float32
         scale = partial(_scaled, slope=to(header.slope), inter=to(header.inter))
         scaled = part.mapped(scale, np.dtype(to)) if is_lazy(part) else scale(part)
         return [("", scaled, axes)]

@@ -148,16 +148,15 @@ def _is_colour(header: Header, k: int) -> bool:
 
 
 def frame_times(header: Header, k: int, notes: list[str]) -> NDArray[np.float64] | None:
-    """Seconds of the frames along axis `k`: Slicer's index values, else spacing; None if there is neither."""
+    """Seconds of the frames along axis `k`: Slicer's index values or frame labels, else spacing; None if there is neither."""
     count = header.sizes[k]
-    entry = (
-        header.keys.get(f"axis {k} index values")
-        or header.keys.get("axis 0 index values")
-        or header.keys.get("MultiVolume.FrameLabels")
-    )
     units = re.findall(r'"([^"]*)"', header.fields.get("units", ""))
-    unit = (units[k] if len(units) == len(header.sizes) else "").strip().lower()
-    scale = {"ms": 1e-3, "msec": 1e-3, "us": 1e-6, "min": 60.0}.get(unit, 1.0)
+    unit = units[k] if len(units) == len(header.sizes) else ""
+    entry = header.keys.get(f"axis {k} index values") or header.keys.get("axis 0 index values")
+    if not entry:  # of Slicer's module MultiVolumeImporter, with a unit of its own, which is mostly milliseconds
+        entry = header.keys.get("MultiVolume.FrameLabels")
+        unit = header.keys.get("MultiVolume.FrameIdentifyingDICOMTagUnits") or unit if entry else unit
+    scale = {"ms": 1e-3, "msec": 1e-3, "us": 1e-6, "min": 60.0}.get(unit.strip().lower(), 1.0)
     if entry is not None:
         try:
             values = np.array([float(v) for v in re.split(r"[\s,]+", entry.strip())])
