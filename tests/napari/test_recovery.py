@@ -185,3 +185,21 @@ def test_autosave_is_written_by_a_thread_and_waits_for_the_stroke(
     editing_of(viewer).saved()
     guardian.autosaver.finish()
     assert not folder.exists()
+
+
+def test_recovered_masks_are_seen_although_an_answer_that_was_saved_hid_them(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    image = next(layer for layer in viewer.layers if layer.metadata["napari-medseq"]["kind"] == "image")
+    labels = verbs.new_labels(viewer, image)
+    verbs.editing_of(viewer).paint(labels, np.arange(7), np.ones(7, int), "a stroke")
+    labels.visible = False
+    verbs.autosave(viewer)
+    name = labels.name
+    del viewer, image, labels
+    gc.collect()
+    again = ViewerModel()
+    (left,) = verbs.recoverable()
+    verbs.recover(again, left)
+    assert again.layers[name].data.any()
+    assert again.layers[name].visible

@@ -27,6 +27,7 @@ from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.session import TakenSession, is_session, take_session, write_session
 from napari_medseq.viewer.session_opening import open_session
+from napari_medseq.viewer.visibility import set_visible
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -227,13 +228,16 @@ def recover(viewer: ViewerModel, recovery: Recovery) -> list[Layer]:
 
 
 def finish_recovery(viewer: ViewerModel, recovery: Recovery, layers: Iterable[Layer]) -> None:
-    """After the layers of recovered work were added, mark them as unsaved, and take its folder over for this viewer.
+    """After the layers of recovered work were added, mark them as unsaved, show them, and take its folder over for this viewer.
 
     If a mask could not be opened, the folder stays as it is and is offered again, because autosave would replace it.
     """
     editing = editing_of(viewer)
     masks = [layer for layer in layers if layer_kind(layer) == "labels"]
     editing.unsaved.update(masks)
+    if not any(mask.visible for mask in masks):  # they were hidden below an answer that was saved
+        for mask in masks:
+            set_visible(mask, True)
     if len(masks) < len(recovery.names):
         editing.events.changed()
         return
