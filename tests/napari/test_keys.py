@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import QCoreApplication, QEvent, Qt
-from qtpy.QtWidgets import QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
@@ -20,7 +20,7 @@ from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.inference import Segmentation
 from tests.napari.helpers import as_plugins_see_it
-from tests.napari.person import key
+from tests.napari.person import key, press_key
 
 pytestmark = pytest.mark.viewer
 
@@ -160,3 +160,36 @@ def test_a_second_dock_that_is_closed_gives_the_keys_back_to_the_first(viewer: A
         QCoreApplication.sendPostedEvents(None, QEvent.DeferredDelete)
         key(viewer, qtbot, Qt.Key_S, Qt.AltModifier)
     assert pressed == ["second", "first"]
+
+
+def test_keys_go_before_naparis_menus_and_work_in_a_dock_that_is_torn_off(
+    make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alt+S is *Save Screenshot* in the File menu, which Qt presses wherever the window is active."""
+    dialogs: list[str] = []
+    monkeypatch.setattr(QFileDialog, "exec_", lambda _dialog: dialogs.append("screenshot"))
+    monkeypatch.setattr(QFileDialog, "exec", lambda _dialog: dialogs.append("screenshot"))
+    viewer = make_napari_viewer(show=True)
+    pressed: list[str] = []
+    widget = QWidget()
+    layout = QVBoxLayout(widget)
+    button, box = QPushButton("propagate"), QCheckBox("only")
+    layout.addWidget(button)
+    layout.addWidget(box)
+    button.clicked.connect(lambda: pressed.append("propagate"))
+    dock = viewer.window.add_dock_widget(widget, name="Teach")
+    press_by_keys(widget, viewer, {"Alt-S": button})
+    window = viewer.window._qt_window
+    window.activateWindow()
+    qtbot.waitUntil(window.isActiveWindow)
+    for where in (viewer.window._qt_viewer.canvas.native, box, viewer.window._qt_viewer.layers):
+        where.setFocus()
+        press_key(qtbot, where, Qt.Key_S, Qt.AltModifier)
+    assert (pressed, dialogs) == (["propagate"] * 3, [])
+    dock.setFloating(True)
+    dock.activateWindow()
+    qtbot.waitUntil(dock.isActiveWindow)
+    box.setFocus()
+    press_key(qtbot, box, Qt.Key_S, Qt.AltModifier)
+    assert (pressed, dialogs) == (["propagate"] * 4, [])
+    dock.setFloating(False)
