@@ -138,7 +138,7 @@ def fill(
             at = step - filled.window.steps[0]
             filled.image[at] = filled.window.small(plane)
             if filled.annotated[at]:
-                shown = labels[(*place, step)] == filled.object.value
+                shown = (labels[(*place, step)] == filled.object.value) & filled.object.painted
                 filled.painted[at] = filled.window.small_mask(shown)
     if contrast is not None:
         for filled in windows:

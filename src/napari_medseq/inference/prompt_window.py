@@ -55,6 +55,8 @@ class PromptSettings(Settings):
         Drop components that touch no painted voxel, where the steps are slices of a volume.
     even_ends : bool
         Whether an object that is painted evenly ends about half a gap beyond its outermost painted steps; see `prompt_ends`.
+    pieces : bool
+        Whether pieces that lie far apart are carried in windows of their own; see `prompt_pieces`.
     rounds : int
         Number of rounds in which the object is continued beyond the outermost painted slices; see `prompt_chain`.
     reach : float
@@ -73,6 +75,7 @@ class PromptSettings(Settings):
     horizon_frames: float = Field(HORIZON[0], gt=0)
     connected: bool = False
     even_ends: bool = False
+    pieces: bool = False
     rounds: int = Field(0, ge=0)
     reach: float = Field(0.6, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -138,7 +141,7 @@ def first_growth(painted: NDArray[np.bool_], spacing: tuple[float, float, float]
     """Number of steps that are processed first: enough for a ball of the painted size, or all frames of a video."""
     if spacing[0] == 0:
         return Growth(steps=(steps, steps))
-    reach = max(_REACH, int(np.ceil(_LONG * _span(painted, spacing) / spacing[0])))
+    reach = max(_REACH, int(np.ceil(_LONG * longest_side(painted, spacing) / spacing[0])))
     return Growth(steps=(reach, reach))
 
 
@@ -165,7 +168,7 @@ def window_around(
     growth : Growth
     settings : PromptSettings
     """
-    span, fine = _span(painted, spacing), min(spacing[1:])
+    span, fine = longest_side(painted, spacing), min(spacing[1:])
     pixel = max(span / min(max(span / fine, settings.span[0]), settings.span[1]), fine / 4)
     room = max(settings.margin * span, 12 * pixel)
     cut = []
@@ -225,7 +228,14 @@ def _extent(painted: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int
     return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
-def _span(painted: NDArray[np.bool_], spacing: tuple[float, float, float]) -> float:
-    """The longest side of the box of what is painted, in mm."""
+def longest_side(painted: NDArray[np.bool_], spacing: tuple[float, float, float]) -> float:
+    """The longest side of the box of what is painted, in mm.
+
+    Parameters
+    ----------
+    painted : ndarray of bool, (row, column)
+    spacing : (float, float, float)
+        mm from step to step, row to row and column to column.
+    """
     rows, columns = _extent(painted)
     return max((rows[1] - rows[0]) * spacing[1], (columns[1] - columns[0]) * spacing[2])

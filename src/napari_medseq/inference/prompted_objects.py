@@ -30,7 +30,7 @@ class PromptedObject:
     steps : ndarray of int
         The annotated steps, in order: those where it is painted, and those that are said to be complete.
     painted : ndarray of bool, (row, column)
-        The pixels that are painted on some step.
+        The pixels that are painted on some step; those of a piece, where an object is carried in pieces.
     """
 
     value: int

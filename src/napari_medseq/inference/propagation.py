@@ -18,6 +18,7 @@ from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.inference.prompt_carrying import Carrier
 from napari_medseq.inference.prompt_merging import Merged
 from napari_medseq.inference.prompt_passes import ready
+from napari_medseq.inference.prompt_pieces import in_pieces
 from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import Annotated, checked_steps, objects_of, one_label_image
 from napari_medseq.inference.prompted_visits import labels_by_visit, prompted_visits
@@ -226,6 +227,8 @@ class _Job:
         planes = planes_along(image, axis or painted_axis(image, labels))
         step_numbers = None if steps is None else checked_steps(steps, planes, "steps")
         objects = objects_of(labels, planes, annotated)
+        if self.settings.pieces:
+            objects = in_pieces(objects, planes.spacing)
 
         def run(where: torch.device, chunk: int | None) -> Merged:
             network = ready(self.network, where, self.settings.precision)
