@@ -90,7 +90,7 @@ def drawn_cases(abdomens: int) -> Iterator[tuple[str, Case]]:
         chosen += [(f"spleen, units × {s:g}", scan * np.float32(s), organs["spleen"], "zyx") for s in (1e-5, 1e5)]
         for name, values, mask, axes in chosen:
             order = ["zyx".index(a) for a in axes]
-            grid = affine_from(tuple(SPACING[k] for k in order))
+            grid = affine_from([SPACING[k] for k in reversed(order)])
             voxels = np.ascontiguousarray(values.transpose(order))
             image = ms.ImageSequence(voxels, ("z", "y", "x"), grid, name=f"abdomen-{seed}")
             yield name, Case(f"abdomen-{seed}", image, mask.transpose(order).astype(np.int64), {1: name})

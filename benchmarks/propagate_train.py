@@ -57,7 +57,7 @@ INFERENCE: dict[str, Any] = {
     "horizon_frames": 1,
     "connected": True,
     "even_ends": True,
-    "pieces": True,
+    "parts": True,
     "rounds": 4,
     "reach": 0.3,
 }

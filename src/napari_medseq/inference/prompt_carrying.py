@@ -177,7 +177,7 @@ class Carrier:
 
         Nothing of an object is kept here after that, so that the next one finds its memory free.
         """
-        open_ = [o for o in objects if len(o.steps) < self.planes.steps]
+        open_ = [o for o in objects if len(o.steps) < o.within[1] - o.within[0]]
         pending = [(o, first_growth(o.painted, self.planes.spacing, self.planes.steps)) for o in open_]
         total, finished = len(pending), count(1)
 
@@ -224,7 +224,7 @@ class Carrier:
         """As many objects as have windows that fit into memory at once, but at least one."""
         room, held, planes = _HELD, list[tuple[PromptedObject, Growth, Window]](), self.planes
         for one, growth in pending:
-            window = window_around(one.painted, one.steps, planes.spacing, planes.steps, growth, self.settings)
+            window = window_around(one.painted, one.steps, planes.spacing, one.within, growth, self.settings)
             room -= 5 * int(np.prod(window.shape))  # image and what is painted, bytes
             if held and room < 0:
                 break
@@ -327,4 +327,4 @@ class Carrier:
 
     def _grown(self, filled: FilledWindow, logits: Tensor) -> Growth | None:
         inside = torch.where(filled.annotated[:, None, None], filled.painted, logits > 0)
-        return grown(filled.growth, filled.window, inside, self.planes.size, self.planes.steps)
+        return grown(filled.growth, filled.window, inside, self.planes.size, filled.object.within)

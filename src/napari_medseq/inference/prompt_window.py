@@ -55,8 +55,9 @@ class PromptSettings(Settings):
         Drop components that touch no painted voxel, where the steps are slices of a volume.
     even_ends : bool
         Whether an object that is painted evenly ends about half a gap beyond its outermost painted steps; see `prompt_ends`.
-    pieces : bool
-        Whether pieces that lie far apart are carried in windows of their own; see `prompt_pieces`.
+    parts : bool
+        Whether pieces that lie far apart, and stretches of an object that runs obliquely, have windows of their own; see
+        `prompt_parts`.
     rounds : int
         Number of rounds in which the object is continued beyond the outermost painted slices; see `prompt_chain`.
     reach : float
@@ -75,7 +76,7 @@ class PromptSettings(Settings):
     horizon_frames: float = Field(HORIZON[0], gt=0)
     connected: bool = False
     even_ends: bool = False
-    pieces: bool = False
+    parts: bool = False
     rounds: int = Field(0, ge=0)
     reach: float = Field(0.6, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -149,7 +150,7 @@ def window_around(
     painted: NDArray[np.bool_],
     annotated: NDArray[np.intp],
     spacing: tuple[float, float, float],
-    steps: int,
+    within: tuple[int, int],
     growth: Growth,
     settings: PromptSettings,
 ) -> Window:
@@ -163,8 +164,8 @@ def window_around(
         The annotated steps.
     spacing : (float, float, float)
         mm from step to step, row to row and column to column.
-    steps : int
-        Number of steps of the whole sequence.
+    within : (int, int)
+        First and last + 1 of the steps on which the object is looked for.
     growth : Growth
     settings : PromptSettings
     """
@@ -180,11 +181,16 @@ def window_around(
     sides = [(b - a) * mm for (a, b), mm in zip(cut, spacing[1:], strict=True)]
     pixel = max(pixel, max(sides) / settings.largest)
     size = [max(_LEAST, round(side / pixel / _CELL) * _CELL) for side in sides]
-    along = (max(0, int(annotated[0]) - growth.steps[0]), min(steps, int(annotated[-1]) + 1 + growth.steps[1]))
+    along = (
+        max(within[0], int(annotated[0]) - growth.steps[0]),
+        min(within[1], int(annotated[-1]) + 1 + growth.steps[1]),
+    )
     return Window(cut[0], cut[1], along, (size[0], size[1]), pixel)
 
 
-def grown(growth: Growth, window: Window, inside: Tensor, size: tuple[int, int], steps: int) -> Growth | None:
+def grown(
+    growth: Growth, window: Window, inside: Tensor, size: tuple[int, int], within: tuple[int, int]
+) -> Growth | None:
     """The growth of the next round, or None where the object lies within its window.
 
     Parameters
@@ -193,8 +199,10 @@ def grown(growth: Growth, window: Window, inside: Tensor, size: tuple[int, int],
         Of this round.
     inside : Tensor of bool, (step, row, column)
         The object in its window.
-    size, steps
-        Rows and columns, and steps, of the whole sequence.
+    size : (int, int)
+        Rows and columns of the planes.
+    within : (int, int)
+        See `window_around`.
     """
     ends = {
         "rows": (inside[:, :2].any() and window.rows[0] > 0, inside[:, -2:].any() and window.rows[1] < size[0]),
@@ -202,7 +210,7 @@ def grown(growth: Growth, window: Window, inside: Tensor, size: tuple[int, int],
             inside[..., :2].any() and window.columns[0] > 0,
             inside[..., -2:].any() and window.columns[1] < size[1],
         ),
-        "steps": (inside[:2].any() and window.steps[0] > 0, inside[-2:].any() and window.steps[1] < steps),
+        "steps": (inside[:2].any() and window.steps[0] > within[0], inside[-2:].any() and window.steps[1] < within[1]),
     }
     rows, columns, along = ((bool(a), bool(b)) for a, b in ends.values())
     if growth.rounds >= 3:  # a flood fills more of the image each time

@@ -30,13 +30,16 @@ class PromptedObject:
     steps : ndarray of int
         The annotated steps, in order: those where it is painted, and those that are said to be complete.
     painted : ndarray of bool, (row, column)
-        The pixels that are painted on some step; those of a piece, where an object is carried in pieces.
+        The pixels that are painted on some step; those of a part, where an object is carried in parts (`prompt_parts`).
+    within : (int, int)
+        First and last + 1 of the steps on which it is looked for.
     """
 
     value: int
     place: tuple[int, ...]
     steps: NDArray[np.intp]
     painted: NDArray[np.bool_]
+    within: tuple[int, int]
 
 
 def one_label_image(prompts: ImageSequence | Sequence[ImageSequence], image: ImageSequence) -> ImageSequence:
@@ -99,7 +102,7 @@ def objects_of(labels: ImageSequence, planes: Planes, annotated: Annotated | Non
             painted = np.zeros(planes.size, bool)
             for step in steps:
                 painted |= sequence[step] == value
-            objects.append(PromptedObject(value, place, every, painted))
+            objects.append(PromptedObject(value, place, every, painted, (0, planes.steps)))
     missing = sorted(set(each) - {o.value for o in objects})
     if missing:
         raise MedseqError(

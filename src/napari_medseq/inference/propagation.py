@@ -17,8 +17,8 @@ from napari_medseq.inference.planes import painted_axis, planes_along
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.inference.prompt_carrying import Carrier
 from napari_medseq.inference.prompt_merging import Merged
+from napari_medseq.inference.prompt_parts import in_parts
 from napari_medseq.inference.prompt_passes import ready
-from napari_medseq.inference.prompt_pieces import in_pieces
 from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import Annotated, checked_steps, objects_of, one_label_image
 from napari_medseq.inference.prompted_visits import labels_by_visit, prompted_visits
@@ -42,8 +42,8 @@ class Propagation(Segmentation):
     doubt : ndarray of float32, (step,)
         Expected wrong pixels of a step, as a share of the object's largest painted area: the sum of ``min(p, 1 − p)`` over the
         pixels of its window, which is what thresholding a calibrated probability at one half gets wrong; and where the network's
-        first answer and the one that is given differ, half of the difference. The largest of all objects; 0 where a step is
-        annotated.
+        first answer and the one that is given differ, half of the difference. The largest of all objects and their parts; 0 where a
+        step is annotated.
     """
 
     axis: str
@@ -227,8 +227,8 @@ class _Job:
         planes = planes_along(image, axis or painted_axis(image, labels))
         step_numbers = None if steps is None else checked_steps(steps, planes, "steps")
         objects = objects_of(labels, planes, annotated)
-        if self.settings.pieces:
-            objects = in_pieces(objects, planes.spacing)
+        if self.settings.parts:
+            objects = in_parts(objects, planes.view(np.asarray(labels.data)), planes.spacing)
 
         def run(where: torch.device, chunk: int | None) -> Merged:
             network = ready(self.network, where, self.settings.precision)

@@ -19,7 +19,7 @@ from torch import Tensor
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.inference import tuning
 from napari_medseq.inference.planes import painted_axis, planes_along
-from napari_medseq.inference.prompt_pieces import in_pieces
+from napari_medseq.inference.prompt_parts import in_parts
 from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import Annotated, objects_of, one_label_image
 from napari_medseq.masks.overlap import Overlap
@@ -144,8 +144,8 @@ def _lessons(model: Model, image: ImageSequence, labels: ImageSequence, annotate
     inference = checked(PromptSettings, model.inference, where=model.info.name, error=ModelError)
     painted = planes.view(np.asarray(labels.data))
     objects = objects_of(labels, planes, annotated)
-    if inference.pieces:
-        objects = in_pieces(objects, planes.spacing)
+    if inference.parts:
+        objects = in_parts(objects, painted, planes.spacing)
     lessons = [lesson_of(planes, painted, one, inference) for one in objects]
     lessons = [lesson for lesson in lessons if len(lesson.filled) > 2]
     if not lessons:

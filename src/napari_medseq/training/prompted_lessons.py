@@ -82,7 +82,7 @@ def lesson_of(planes: Planes, labels: NDArray[np.generic], item: PromptedObject,
     settings : PromptSettings
     """
     growth = Growth(steps=(_AROUND, _AROUND))
-    window = window_around(item.painted, item.steps, planes.spacing, planes.steps, growth, settings)
+    window = window_around(item.painted, item.steps, planes.spacing, item.within, growth, settings)
     filled = FilledWindow.blank(item, growth, window)
     fill([filled], planes, labels, settings.contrast)
     image = filled.image
