@@ -37,8 +37,10 @@ def pair(apart: int, small: float = 6) -> Mask:
 def test_two_kidneys_are_two_pieces() -> None:
     both = pair(apart=30)
     first, second = distant_pieces({3: both, 7: both}, SQUARE)
-    assert (first | second == both).all() and not (first & second).any()
-    assert first[30, 20] and not second[30, 20]
+    assert (first | second == both).all()
+    assert not (first & second).any()
+    assert first[30, 20]
+    assert not second[30, 20]
 
 
 def test_pieces_that_lie_near_stay_together() -> None:
@@ -54,7 +56,8 @@ def test_a_speck_goes_with_the_nearest_piece() -> None:
     both = pair(apart=30)
     both[30, 40] = True
     first, second = distant_pieces({0: both}, SQUARE)
-    assert first[30, 40] and not second[30, 40]
+    assert first[30, 40]
+    assert not second[30, 40]
 
 
 def test_pieces_of_different_steps_may_be_one_object_that_moves() -> None:
@@ -94,7 +97,8 @@ def test_a_straight_or_twice_painted_object_is_one_part() -> None:
     for steps, drawn in (([4, 16, 36], straight), ([4, 36], oblique())):
         labels = drawn & np.isin(np.arange(40), steps)[:, None, None]
         (only,) = in_parts([whole(labels, steps)], labels, SQUARE)
-        assert only.within == (0, 40) and only.steps.tolist() == steps
+        assert only.within == (0, 40)
+        assert only.steps.tolist() == steps
 
 
 @given(labels=arrays.arrays(bool, (6, 12, 12)), spacing=st.sampled_from([SQUARE, (0.0, 1.0, 1.0), (1.0, 3.0, 0.5)]))
@@ -109,7 +113,8 @@ def test_parts_are_the_whole(labels: Mask, spacing: tuple[float, float, float]) 
         assert here
         for step, mask in here.items():
             shown[step] |= mask
-    assert (shown == labels).all() and looked_for.all()
+    assert (shown == labels).all()
+    assert looked_for.all()
 
 
 @pytest.mark.parametrize("course", ["pair", "oblique"])
