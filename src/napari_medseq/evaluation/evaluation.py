@@ -18,6 +18,7 @@ from napari_medseq.evaluation.metrics import compare
 from napari_medseq.masks.imagelike import refuse_image
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, check_same_grid
+from napari_medseq.volumes.labelled import Box, grown, value_boxes, value_counts
 from napari_medseq.wording import how_many, some
 
 if TYPE_CHECKING:
@@ -266,9 +267,15 @@ def evaluate(
         frames = range(t.size("t")) if "t" in t.axes else (-1,)
         for frame in frames:
             answer, truth = (s.frame(frame).volume_zyx() if frame >= 0 else s.volume_zyx() for s in (p, t))
+            boxes = value_boxes(answer), value_boxes(truth)
             for label in values:
+                box = _around(label, boxes, truth.shape)
                 measures = compare(
-                    answer == label, truth == label, t.affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml
+                    answer[box] == label,
+                    truth[box] == label,
+                    t.affine,
+                    min_overlap=min_overlap,
+                    min_volume_ml=min_volume_ml,
                 )
                 called = t.label_names.get(label) or p.label_names.get(label) or str(label)
                 rows.append({"case": name, "frame": frame, "label": label, "label_name": called, **measures})
@@ -330,10 +337,19 @@ def _no_labels(item: object) -> MedseqError:
     return MedseqError(f"Evaluation needs label sequences, not {type(item).__name__}; read files with ms.read first.")
 
 
+def _around(label: int, boxes: Sequence[Mapping[int, Box]], shape: tuple[int, ...]) -> Box:
+    """The box that holds a label of both masks, and a margin; of a label that is nowhere a voxel, of the background all."""
+    if label == 0:
+        return tuple(slice(0, n) for n in shape)
+    found = [of[label] for of in boxes if label in of] or [tuple(slice(0, 1) for _ in shape)]
+    whole = tuple(slice(min(s.start for s in on), max(s.stop for s in on)) for on in zip(*found, strict=True))
+    return grown(whole, shape)
+
+
 def _classes(pairs: list[tuple[str, ImageSequence, ImageSequence]]) -> list[int]:
     values: set[int] = set()
     for _, p, t in pairs:
         for seq in (p, t):
-            values |= {int(v) for v in np.unique(np.asarray(seq.data))}
+            values |= set(value_counts(np.asarray(seq.data)))
         values |= {int(k) for k in t.label_names}
     return sorted(values - {0})

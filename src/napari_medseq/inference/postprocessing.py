@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.inference.settings import InferenceSettings
+from napari_medseq.volumes.labelled import grown, value_boxes
 
 
 def postprocess(
@@ -29,8 +30,8 @@ def postprocess(
         return labels
     out = labels.copy()
     apart = not np.isfinite(spacing_mm[0])
-    for value in (int(v) for v in np.unique(labels) if v):
-        for part in _parts(out, apart):
+    for value, box in value_boxes(labels).items():
+        for part in _parts(out[grown(box, out.shape)], apart):
             mask = part == value
             if not mask.any():
                 continue

@@ -14,6 +14,7 @@ from torch import Tensor
 from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps
 from napari_medseq.masks.islands import number_islands
 from napari_medseq.models.slab_unet import SlabUNet
+from napari_medseq.volumes.labelled import value_boxes
 
 Plane = NDArray[np.float32]
 
@@ -53,11 +54,12 @@ class Planes:
         After a short training the largest component may be a false one that the network is little sure of (``benchmarks/glioma.py``).
         """
         assert self.certainty is not None
-        for value in (int(v) for v in np.unique(self.labels) if v):
-            mask = self.labels == value
+        for value, box in value_boxes(self.labels).items():
+            inside = self.labels[box]
+            mask = inside == value
             pieces = number_islands(mask)[0][mask]  # 1 is the largest
-            surest = np.bincount(pieces, self.certainty[mask])[1:].argmax() + 1
-            self.labels[mask] = np.where(pieces == surest, value, 0)
+            surest = np.bincount(pieces, self.certainty[box][mask])[1:].argmax() + 1
+            inside[mask] = np.where(pieces == surest, value, 0)
 
 
 def planes_of(network: SlabUNet, volume: Plane, settings: SlabSettings, device: torch.device) -> Planes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_medseq.errors import SettingsError, warn
 from napari_medseq.inference.slab_planes import planes_of
@@ -18,6 +19,7 @@ from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.training import splits
 from napari_medseq.training.kind import sure_enough
 from napari_medseq.training.slab_windows import SlabCase
+from napari_medseq.volumes.labelled import value_counts
 from napari_medseq.wording import how_many
 
 _ENOUGH_PATIENTS = 20  # patients from which on some are held out for validation
@@ -108,13 +110,19 @@ def judged(
             break
         answer = planes_of(network, case.image.float().numpy(), settings, device)
         truth, labelled = case.labels.numpy(), int(np.count_nonzero(answer.labels))
-        overlaps = [Overlap.of(answer.labels == k, truth == k) for k in range(1, len(names) + 1)]
+        overlaps = _overlaps(answer.labels, truth, len(names))
         dice = [o.dice if o.is_present else float("nan") for o in overlaps]
         rows.setdefault(case.patient, []).append(dice)
         share = answer.wrong / labelled if labelled else float("nan")
         sure.setdefault(case.patient, []).append((share, _mean(dice)))
     scores = {p: dict(zip(names, map(_mean, zip(*r, strict=True)), strict=True)) for p, r in rows.items()}
     return Judged(scores, sure_enough(sure))
+
+
+def _overlaps(answer: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int) -> list[Overlap]:
+    """The overlap of each class from 1 on, from three counts of all of them."""
+    both, answered, true = (value_counts(of) for of in (np.where(answer == truth, truth, 0), answer, truth))
+    return [Overlap(n := both.get(k, 0), answered.get(k, 0) - n, true.get(k, 0) - n) for k in range(1, classes + 1)]
 
 
 def _mean(values: Iterable[float]) -> float:

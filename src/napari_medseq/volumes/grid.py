@@ -211,7 +211,9 @@ def _resample_labels(
             continue
         grid = (part[2].stop - part[2].start, part[1].stop - part[1].start, part[0].stop - part[0].start)
         mask = (array[near] == value).astype(np.float32)
-        share = resample_volume(mask, moved, _shifted(target_affine, part), grid, transform=transform)
+        share = resample_volume(mask, moved, _shifted(target_affine, part), grid, transform=transform).astype(
+            np.float32
+        )
         wins = share > largest[part] + _TIE
         out[part][wins] = value
         largest[part][wins] = share[wins]

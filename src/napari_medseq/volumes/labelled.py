@@ -23,8 +23,10 @@ def value_counts(labels: NDArray[np.generic]) -> dict[int, int]:
 
     Parameters
     ----------
-    labels : ndarray of int or bool
+    labels : ndarray
+        Whole numbers, of any type.
     """
+    labels = _whole(labels)
     if not labels.size:
         return {}
     low, high = int(labels.min()), int(labels.max())
@@ -61,11 +63,12 @@ def value_boxes(labels: NDArray[np.generic]) -> dict[int, Box]:
 
     Parameters
     ----------
-    labels : ndarray of int or bool
+    labels : ndarray
+        Whole numbers, of any type.
     """
     from scipy import ndimage
 
-    array = labels.view(np.uint8) if labels.dtype.kind == "b" else labels
+    array = _whole(labels)
     if not array.size:
         return {}
     if int(array.min()) >= 0 and int(array.max()) < _MANY_VALUES:
@@ -79,6 +82,13 @@ def value_boxes(labels: NDArray[np.generic]) -> dict[int, Box]:
 def grown(box: Box, shape: tuple[int, ...], by: int = 1) -> Box:
     """A box with a margin of so many voxels, within an array of this shape."""
     return tuple(slice(max(0, s.start - by), min(n, s.stop + by)) for s, n in zip(box, shape, strict=True))
+
+
+def _whole(labels: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Labels in a type of whole numbers; what is not a number is 0."""
+    if labels.dtype.kind == "b":
+        return labels.view(np.uint8)
+    return np.nan_to_num(labels).astype(np.int64) if labels.dtype.kind == "f" else labels
 
 
 def _from(low: int, plane: NDArray[np.generic]) -> NDArray[np.intp]:

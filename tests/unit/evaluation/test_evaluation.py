@@ -12,7 +12,9 @@ import pytest
 from image_baselines import kmeans, otsu, threshold, tuned_threshold
 from napari_medseq.errors import GeometryError, MedseqError, OperationCancelled, WriteError
 from napari_medseq.evaluation import evaluate
+from napari_medseq.evaluation import evaluation as evaluation_module
 from napari_medseq.evaluation.evaluation import Segmented
+from napari_medseq.evaluation.metrics import compare
 from napari_medseq.sequence import ImageSequence, affine_from
 
 AFFINE = affine_from((1, 1, 3))
@@ -198,3 +200,30 @@ def test_frames_of_one_case_are_one_pair_of_volumes() -> None:
     found = evaluate({"a": more, "b": film}, {"a": film, "b": film}).volumes()
     assert len(found.differences) == 2
     assert found.differences.tolist() == pytest.approx([2 * (2 + 3 + 4) / 3 / 1000, 0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_measured_in_the_box_of_a_class_is_what_the_whole_masks_say(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    answer, truth = (
+        np.kron(rng.choice([0, 0, 0, 1, 2, 200], (2, 4, 5)), np.ones((2, 3, 3))).astype(np.uint8) for _ in range(2)
+    )
+    truth[:2, 3:6, 3:9] = 7  # one that the answer lacks
+    table = evaluate(labels(answer), labels(truth), labels=[0, 1, 2, 7, 9, 200]).table
+    for row in table.to_dict("records"):
+        wanted = compare(answer == row["label"], truth == row["label"], AFFINE)
+        assert {k: row[k] for k in wanted} == pytest.approx(wanted, nan_ok=True)
+
+
+def test_each_class_is_compared_only_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    voxels = []
+
+    def counted(p: np.ndarray, t: np.ndarray, affine: np.ndarray, **more: Any) -> dict[str, float]:
+        voxels.append(p.size)
+        return compare(p, t, affine, **more)
+
+    monkeypatch.setattr(evaluation_module, "compare", counted)
+    many = np.kron(np.arange(1, 101).reshape(10, 10), np.ones((1, 4, 4), np.uint8)).astype(np.uint8)
+    evaluate(labels(many), labels(many))
+    assert len(voxels) == 100
+    assert max(voxels) <= 36

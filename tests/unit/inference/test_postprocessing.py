@@ -15,6 +15,7 @@ from napari_medseq.errors import ModelError
 from napari_medseq.inference.postprocessing import postprocess
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.slab_steps import SlabSettings
+from napari_medseq.masks import fill_holes, keep_largest
 from tests.unit.training.small import blob, model
 
 INF = float("inf")
@@ -86,3 +87,18 @@ def test_bundles_with_former_names_are_read_and_present_ones_written() -> None:
     assert SlabSettings.model_validate({"window": (1, 8, 8), "smallest_mm3": 3.0}).min_volume_mm3 == 3.0
     with pytest.raises(ModelError, match="smallest_mm3 and min_volume_mm3 are one setting"):
         inference_settings({"smallest_mm3": 40.0, "min_volume_mm3": 1.0}, "both")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, INF]), st.integers(1, 3))
+def test_each_class_is_changed_in_its_box_as_it_is_in_the_whole(seed: int, step: float, steps: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(np.array([0, 0, 0, 1, 2, 9], np.uint8), (steps, 7, 8))
+    wanted = labels.copy()
+    for value in (1, 2, 9):
+        for part in [wanted] if step == 1 else [wanted[k : k + 1] for k in range(steps)]:
+            mask = fill_holes(part == value)
+            part[mask & (part == 0)] = value
+            part[(part == value) & ~keep_largest(part == value)] = 0
+    found = postprocess(labels, (step, 1, 1), InferenceSettings(fill_holes=True, keep_largest=True))
+    np.testing.assert_array_equal(found, wanted)

@@ -164,3 +164,28 @@ def test_label_map(tmp_path: Path) -> None:
     path = _seg(tmp_path / "s", frames, [(1, 0), (7, 1)], "LABELMAP")
     (seq,) = ms.read(path)
     assert np.array_equal(seq.data, frames)
+
+
+def test_large_and_sparse_values_are_segments_in_one_array(
+    ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import highdicom as hd
+
+    image = ms.read(ct)[0]
+    voxels = np.zeros(image.data.shape, np.int32)
+    values = [3, 300, 1000, 2035, 70_000]
+    for k, value in enumerate(values):
+        voxels[1, k + 1, 2:5] = value
+    given, real = [], hd.seg.Segmentation
+
+    def noted(*a: Any, **more: Any) -> Any:
+        given.append(more["pixel_array"])
+        return real(*a, **more)
+
+    monkeypatch.setattr(hd.seg, "Segmentation", noted)
+    labels = image.like(voxels, name="aparc", kind="labels", label_names={2035: "ctx-rh-insula"})
+    back = ms.read(ms.write(labels, tmp_path / "aparc.dcm", reference=ct))[0]
+    assert given[0].ndim == 3  # an array per segment would be a hundred volumes
+    assert given[0].dtype == np.uint8
+    np.testing.assert_array_equal(np.asarray(back.data)[0], voxels[1])  # what is empty is left out
+    assert back.label_names[2035] == "ctx-rh-insula"

@@ -10,10 +10,11 @@ from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.inference.slab_planes import planes_of
 from napari_medseq.inference.slab_steps import SlabSettings
 from napari_medseq.inference.working import Working
+from napari_medseq.masks.overlap import Overlap
 from napari_medseq.models.slab_unet import SlabUNet
-from napari_medseq.training.judging import choose_judges, judged, seconds_to_judge
+from napari_medseq.training.judging import _overlaps, choose_judges, judged, seconds_to_judge
 from napari_medseq.training.prepared import ClassIndices
-from napari_medseq.training.slab_windows import SlabCase
+from napari_medseq.training.slab_windows import UNSEEN, SlabCase
 
 CPU = torch.device("cpu")
 
@@ -77,3 +78,10 @@ def test_a_label_met_for_the_first_time_is_a_new_class_unless_classes_are_named(
     assert named.of("a", values).tolist() == [[[0, 1, 0]]]
     with pytest.warns(MedseqWarning, match=r"label 300 of 1 case \(a\)"):
         named.warn()
+
+
+def test_overlaps_of_all_classes_are_those_of_each() -> None:
+    rng = np.random.default_rng(1)
+    answer, truth = (rng.choice(np.array([0, 1, 2, 40], np.uint8), (3, 9, 9)) for _ in range(2))
+    truth[0] = UNSEEN
+    assert _overlaps(answer, truth, 41) == [Overlap.of(answer == k, truth == k) for k in range(1, 42)]

@@ -22,9 +22,9 @@ def _itk(
     labels: NDArray[np.generic], affine: Affine, target: Affine, grid: tuple[int, int, int]
 ) -> NDArray[np.generic]:
     reference = to_itk(np.zeros(grid[::-1], np.uint8), target)
-    return np.asarray(
-        sitk.GetArrayFromImage(sitk.Resample(to_itk(labels, affine), reference, sitk.Transform(), sitk.sitkLabelLinear))
-    )
+    moved = sitk.Resample(to_itk(labels, affine), reference, sitk.Transform(), sitk.sitkLabelLinear)
+    found: NDArray[np.generic] = sitk.GetArrayFromImage(moved).astype(labels.dtype)
+    return found
 
 
 def _organs(values: list[int], dtype: type) -> NDArray[np.generic]:

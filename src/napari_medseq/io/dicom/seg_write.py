@@ -31,6 +31,7 @@ from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.notes import silenced
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.version import __version__
+from napari_medseq.volumes.labelled import replaced
 
 if TYPE_CHECKING:
     import highdicom as hd
@@ -106,10 +107,10 @@ def _made(
             )
         )
     images, order, extra = sources(stack, identifiers)
-    masks = np.stack([labels[order] == v for v in values], axis=-1)
+    numbered = replaced(labels[order], {v: k for k, v in enumerate(values, 1)}, np.min_scalar_type(len(values)))
     segmentation = hd.seg.Segmentation(
         source_images=images,
-        pixel_array=masks,
+        pixel_array=numbered,
         segmentation_type="BINARY",
         segment_descriptions=described,
         series_instance_uid=hd.UID(),

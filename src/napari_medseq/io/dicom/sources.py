@@ -25,6 +25,7 @@ from napari_medseq.io.files import collect
 from napari_medseq.io.placing import turned
 from napari_medseq.io.pseudonyms import lesion_uid
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.labelled import value_counts
 
 if TYPE_CHECKING:
     import highdicom as hd
@@ -121,7 +122,7 @@ def label_values(seq: ImageSequence, labels: NDArray[np.generic]) -> list[int]:
     WriteError
         If there is none, or one is negative.
     """
-    values = [int(v) for v in np.unique(labels) if v != 0]
+    values = [v for v in value_counts(labels) if v]
     if not values:
         raise WriteError(f"{seq.name}: there is no label in it, and a DICOM segmentation needs at least one segment.")
     if min(values) < 0:

@@ -18,6 +18,7 @@ from napari_medseq.io.formats.nrrd_header import Header
 from napari_medseq.io.label_values import as_labels
 from napari_medseq.io.placing import place, restored
 from napari_medseq.sequence import ImageSequence, Voxels
+from napari_medseq.volumes.labelled import value_boxes
 
 
 def segments(header: Header, array: Voxels) -> list[ImageSequence]:
@@ -95,8 +96,8 @@ def write(seq: ImageSequence, path: Path) -> None:
         raise WriteError(f"{seq.name}: labels below zero cannot be segments; make them positive.")
     top = int(block.max(initial=0))
     block = block.astype(next(t for t in (np.uint8, np.int16, np.int32, np.int64) if top <= np.iinfo(t).max))
-    present = [int(v) for v in np.unique(block) if v != 0]
-    values = sorted({*present, *(int(v) for v in seq.label_names if int(v) > 0)})
+    boxes = value_boxes(block)
+    values = sorted({*boxes, *(int(v) for v in seq.label_names if int(v) > 0)})
     colours, ids = seq.meta.get("colors", {}), seq.meta.get("segment_ids", {})
     keys = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
@@ -105,8 +106,7 @@ def write(seq: ImageSequence, path: Path) -> None:
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
     for number, value in enumerate(values):
-        at = np.nonzero(block == value)
-        extent = [f"{int(a.min())} {int(a.max())}" if len(a) else "0 -1" for a in reversed(at)]
+        extent = [f"{s.start} {s.stop - 1}" for s in reversed(boxes.get(value, (slice(0, 0),) * 3))]
         colour = colours.get(value) or colours.get(str(value)) or _colour("", value)
         about = {
             "ID": ids.get(value) or ids.get(str(value)) or f"Segment_{value}",
