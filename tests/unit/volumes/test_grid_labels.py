@@ -23,7 +23,7 @@ def _itk(
 ) -> NDArray[np.generic]:
     reference = to_itk(np.zeros(grid[::-1], np.uint8), target)
     moved = sitk.Resample(to_itk(labels, affine), reference, sitk.Transform(), sitk.sitkLabelLinear)
-    found: NDArray[np.generic] = sitk.GetArrayFromImage(moved).astype(labels.dtype)
+    found: NDArray[np.generic] = sitk.GetArrayFromImage(moved)
     return found
 
 
@@ -31,7 +31,8 @@ def _organs(values: list[int], dtype: type) -> NDArray[np.generic]:
     """Blobs that touch each other and the borders."""
     rng = np.random.default_rng(4)
     fields = ndimage.gaussian_filter(rng.normal(size=(len(values) + 1, 14, 17, 19)), (0, 2, 2, 2))
-    return np.array([0, *values], dtype)[fields.argmax(0)]
+    table: NDArray[np.generic] = np.array([0, *values], dtype)
+    return table[fields.argmax(0)]
 
 
 def _turned(angle: float) -> Affine:
