@@ -167,3 +167,15 @@ def test_the_dock_follows_a_session_undo_and_a_choice_of_other_labels(
     widget.labels.choose(labels)
     assert widget.answer == answer
     assert set(widget._lesson().corrected) == {3}
+
+
+def test_undo_gives_an_answer_its_former_name_back(scene: tuple[Any, Any, Any, Any]) -> None:
+    viewer, image, labels, answer = scene
+    job = verbs.lesson_job(viewer, image, labels, answer=answer)
+    verbs.show_lesson(viewer, job, found(verbs.to_sequence(image), 2), name="T1 propagated")
+    verbs.show_lesson(viewer, job, found(verbs.to_sequence(image), 2), name="T1 taught")
+    assert answer.name == "T1 taught"
+    verbs.undo(viewer)
+    assert answer.name == "T1 propagated"
+    verbs.redo(viewer)
+    assert answer.name == "T1 taught"

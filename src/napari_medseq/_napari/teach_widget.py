@@ -345,8 +345,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         """Show an answer, offer the next slice to look at, and report what was taken over from the last answer and where
         the new one is."""
         active, before = self.viewer.layers.selection.active, self._word
-        answer = verbs.show_lesson(self.viewer, lesson, segmentation)
-        answer.name = f"{lesson.image.name} {name}"
+        answer = verbs.show_lesson(self.viewer, lesson, segmentation, name=f"{lesson.image.name} {name}")
         set_visible(answer, True)
         self._recall()
         self._paint_in(answer, lesson.labels, active)

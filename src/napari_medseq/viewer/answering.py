@@ -229,12 +229,20 @@ def _axis(seq: ImageSequence, prompts: ImageSequence, answer: Labels | None) -> 
     return painted_axis(seq, prompts) if values.any() else seq.series_axis
 
 
-def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation) -> Labels:
+def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation, *, name: str | None = None) -> Labels:
     """Show an answer; corrected slices are taken over, and painted slices and finished objects stay as they are. One
     step of undo.
 
     What a person painted while the answer was computed is kept: within the slices that were taken, it becomes part of
     the answer.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    job : LessonJob
+    segmentation : Segmentation
+    name : str, optional
+        Name of the layer; by default that of the last answer, or of the segmentation.
 
     Returns
     -------
@@ -250,6 +258,7 @@ def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation)
             segmentation = with_finished(segmentation, job.before, job.finished)
         before = None if job.answer is None or answered(job.answer) is None else as_it_is(job.answer)
         answer = show_answer(viewer, job.image, segmentation, job.answer, job.labels)
+        answer.name = name or answer.name
         remember_answer(answer, job.image, job.labels, slice_doubt(segmentation), axis=job.axis)
         if before is not None and answer is job.answer:
             editing.act(before, as_it_is(answer))

@@ -81,14 +81,14 @@ def answer_axis(answer: Labels) -> str:
 
 
 def as_it_is(answer: Labels) -> Callable[[], None]:
-    """A function that gives an answer back what is known of it now, and the names of its labels, for undo and redo."""
-    weak, known, features = ref(real(answer)), answered(answer), real(answer).features.copy()
+    """A function that gives an answer back what is known of it now, its name and those of its labels, for undo and redo."""
+    weak, known, features, name = ref(real(answer)), answered(answer), real(answer).features.copy(), str(answer.name)
 
     def restore() -> None:
         layer = weak()
         if layer is not None and known is not None:
             _keep(layer, known)
-            layer.features = features
+            layer.features, layer.name = features, name
 
     return restore
 
