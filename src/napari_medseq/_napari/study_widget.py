@@ -463,6 +463,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             return verbs.read_visit(study, ordinal, folder, progress=progress, cancelled=cancelled)
 
         def done(data: list[LayerData]) -> None:
+            verbs.put_onto_slider(self.viewer, study)
             show_one_by_one(self.viewer, data, self.work)
 
         start_reading(f"Opening {Path(folder).name}", job, done, self.work)

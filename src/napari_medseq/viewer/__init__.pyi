@@ -9,7 +9,6 @@ from .answering import directions as directions
 from .answering import lesson_job as lesson_job
 from .answering import propagate as propagate
 from .answering import show_lesson as show_lesson
-from .arranging import add_visit as add_visit
 from .arranging import assign_visit as assign_visit
 from .arranging import close_patient as close_patient
 from .arranging import next_ordinal as next_ordinal
@@ -91,6 +90,8 @@ from .mask_saving import TakenMasks as TakenMasks
 from .mask_saving import save_masks as save_masks
 from .mask_saving import take_masks as take_masks
 from .mask_saving import write_masks as write_masks
+from .onto_slider import add_visit as add_visit
+from .onto_slider import put_onto_slider as put_onto_slider
 from .opening import open_patients as open_patients
 from .ordering import move_visit as move_visit
 from .ordering import reorder_visits as reorder_visits
@@ -356,6 +357,7 @@ __all__ = [
     "preview",
     "preview_job",
     "propagate",
+    "put_onto_slider",
     "read_result",
     "read_session",
     "read_visit",

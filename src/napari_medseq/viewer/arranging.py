@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_medseq import io
 from napari_medseq.errors import MedseqError, ReadError
+from napari_medseq.io.naming import date_in
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.viewer import layers as _layers
@@ -97,7 +98,7 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
         look["contrast_limits"] = list(layer.contrast_limits)
     new = add_layers(viewer, [_layers.to_layer_data(seq, visit=placed, facts=facts, name=name, **look)])[0]
     if seq.kind == "labels":
-        _keep_painting(editing_of(viewer), layer, seq, new)
+        keep_painting(editing_of(viewer), layer, seq, new)
     if own.get("study") in results_of(viewer) and "role" not in own:
         results_of(viewer)[own["study"]].regrouped = True
     viewer.layers.remove(layer)
@@ -165,7 +166,7 @@ def rename(layer: Layer, before: Mapping[str, Any]) -> None:
         layer.name = new + layer.name.removeprefix(old)
 
 
-def _keep_painting(editing: Editing, layer: Labels, seq: ImageSequence, new: Labels) -> None:
+def keep_painting(editing: Editing, layer: Labels, seq: ImageSequence, new: Labels) -> None:
     """Give the layer that replaces another one the marks of painting, turned as its voxels are; it is as unsaved."""
     marks = editing.marks(layer)
     if marks.any:
@@ -175,21 +176,6 @@ def _keep_painting(editing: Editing, layer: Labels, seq: ImageSequence, new: Lab
         editing.marks(new).replace(np.asarray(turned))
     if real(layer) in editing.unsaved:
         editing.unsaved.add(new)
-
-
-def add_visit(viewer: ViewerModel, study: str, path: str | os.PathLike[str]) -> list[Layer]:
-    """Open a file or folder as the next visit of a patient whose study is open.
-
-    Raises
-    ------
-    MedseqError
-        If no layer belongs to that study.
-    ReadError
-        If nothing could be opened.
-    """
-    layers = add_layers(viewer, read_visit(study, next_ordinal(viewer, study), path))
-    describe(viewer)
-    return layers
 
 
 def next_ordinal(viewer: ViewerModel, study: str) -> int:
@@ -230,7 +216,8 @@ def read_visit(
     """
     out = []
     for seq in io.read(os.fspath(path), lazy="auto", progress=progress, cancelled=cancelled):
-        day = seq.acquired.date().isoformat() if seq.acquired else None
+        on = seq.acquired.date() if seq.acquired else date_in(Path(path).name)
+        day = on.isoformat() if on else None
         facts = {
             "study": study,
             "ordinal": ordinal,
