@@ -38,7 +38,12 @@ def as_affine(matrix: ArrayLike) -> Affine:
     GeometryError
         If the matrix is not 4×4, not finite, singular, or its last row is not (0, 0, 0, 1).
     """
-    affine = np.array(matrix, dtype=np.float64)
+    try:
+        affine = np.array(matrix, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise GeometryError(
+            "The affine is not a matrix of numbers; give a 4×4 matrix from voxel (x, y, z) to RAS+ mm."
+        ) from None
     if affine.shape != (4, 4):
         raise GeometryError(f"The affine has shape {affine.shape}; give a 4×4 matrix from voxel (x, y, z) to RAS+ mm.")
     if not np.isfinite(affine).all():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from fnmatch import fnmatchcase
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.geometry import Affine
+from napari_medseq.moments import as_date, as_moment, as_seconds
 from napari_medseq.unread import is_lazy
 from napari_medseq.wording import how_many
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 AXES = ("t", "z", "y", "x", "c")
 SPACE = ("z", "y", "x")
 Kind = Literal["image", "labels"]
+T = TypeVar("T")
 #: What a sequence may hold: voxels in memory, or ones that are read when they are asked for.
 Voxels: TypeAlias = "NDArray[np.generic] | Array"
 
@@ -93,12 +95,18 @@ class ImageSequence:
         put("axes", axes)
         put("affine", geometry.as_affine(self.affine))
         put("warnings", tuple(self.warnings))
-        if self.acquired is not None:  # local times alone can be compared: few files state a zone
-            put("acquired", self.acquired.replace(tzinfo=None))
+        put("acquired", as_moment(self.acquired, f"{self.name}: acquired"))
+        put("label_names", _names(self.label_names, self.name))
         if any(a not in AXES for a in axes) or list(axes) != sorted(set(axes), key=AXES.index):
             raise MedseqError(f"{self.name}: axes {axes} must be distinct names out of {AXES}, in that order.")
         if not {"y", "x"} <= set(axes):
             raise MedseqError(f"{self.name}: axes {axes} lack 'y' or 'x'; an image needs both.")
+        if data.dtype.kind not in "biufV" or isinstance(data, np.ma.MaskedArray):
+            what = "a masked array" if isinstance(data, np.ma.MaskedArray) else f"of type {data.dtype}"
+            raise MedseqError(
+                f"{self.name}: the array is {what}; voxels are whole numbers or fractions: convert it, such as by .astype(float), abs() or "
+                ".filled(np.nan)."
+            )
         if data.ndim != len(axes):
             raise MedseqError(f"{self.name}: data has {data.ndim} dimensions but {len(axes)} axes {axes} are named.")
         if "c" in axes and data.shape[axes.index("c")] not in (3, 4):
@@ -121,7 +129,7 @@ class ImageSequence:
                 raise MedseqError(f"{self.name}: times are given but there is no axis 't'.")
             return None
         n = shape[axes.index("t")]
-        times = np.arange(n, dtype=np.float64) if self.times is None else np.array(self.times, dtype=np.float64)
+        times = np.arange(n, dtype=np.float64) if self.times is None else as_seconds(self.times, f"{self.name}: times")
         if times.shape != (n,):
             raise MedseqError(
                 f"{self.name}: {how_many(times.size, 'time')} for {how_many(n, 'frame')}; give one per frame, in seconds."
@@ -251,10 +259,10 @@ class Visit:
     name: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "images", tuple(self.images))
-        object.__setattr__(self, "labels", tuple(self.labels))
-        if isinstance(self.date, datetime):
-            object.__setattr__(self, "date", self.date.date())
+        where = self.name or "A visit"
+        object.__setattr__(self, "images", _listed(self.images, ImageSequence, f"{where}: images"))
+        object.__setattr__(self, "labels", _listed(self.labels, ImageSequence, f"{where}: labels"))
+        object.__setattr__(self, "date", as_date(self.date, where))
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +287,7 @@ class Study:
     dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        visits = tuple(self.visits)
+        visits = _listed(self.visits, Visit, f"{self.name}: visits")
         if all(v.date is not None for v in visits):
             visits = tuple(sorted(visits, key=lambda v: v.date or date.min))
         object.__setattr__(self, "visits", visits)
@@ -290,6 +298,25 @@ class Study:
     def dates(self) -> list[date | None]:
         """The visits' dates, in order."""
         return [v.date for v in self.visits]
+
+
+def _names(given: object, where: str) -> dict[int, str]:
+    """Names of label values, from a mapping whose keys are whole numbers, or text of them as JSON has it."""
+    try:
+        return {int(value): str(name) for value, name in given.items()}  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        raise MedseqError(
+            f"{where}: label_names is {given!r}; give a mapping of label value to name, such as {{1: 'lesion'}}."
+        ) from None
+
+
+def _listed(given: object, kind: type[T], where: str) -> tuple[T, ...]:
+    """What somebody gave as a list of objects of one kind; one of them alone is a list of one."""
+    listed = (given,) if isinstance(given, kind) else tuple(given) if isinstance(given, Iterable) else (given,)
+    odd = next((item for item in listed if not isinstance(item, kind)), None)
+    if odd is not None:
+        raise MedseqError(f"{where} hold {kind_of(odd)}; give a list of {kind.__name__}{way_out(odd)}.")
+    return listed
 
 
 def check_images(**given: object) -> None:

@@ -209,3 +209,46 @@ def test_moments_of_acquisition_can_be_compared_whether_or_not_they_state_a_zone
     assert first is not None
     assert second is not None
     assert first < second
+
+
+def _image(**facts: Any) -> ImageSequence:
+    given: dict[str, Any] = {"data": np.zeros((2, 2, 2), np.uint8), "axes": ("z", "y", "x"), "affine": np.eye(4)}
+    return ImageSequence(**given | facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"data": np.zeros((2, 2, 2), complex)}, "complex128"),
+        ({"data": np.zeros((2, 2, 2), object)}, "object"),
+        ({"data": np.full((2, 2, 2), "a")}, "U1"),
+        ({"data": np.zeros((2, 2, 2), "datetime64[s]")}, "datetime64"),
+        ({"data": np.ma.masked_equal(np.zeros((2, 2, 2)), 0)}, "masked array"),
+        ({"affine": "x"}, "4×4"),
+        ({"acquired": 20200131}, "acquired: 20200131 is not a date"),
+        ({"kind": "labels", "label_names": ["background", "lesion"]}, "label_names is .* give a mapping"),
+        ({"axes": ("t", "y", "x"), "times": [0, np.nan]}, "times"),
+    ],
+)
+def test_facts_of_another_type_are_one_clear_error(facts: dict[str, Any], words: str) -> None:
+    with pytest.raises(MedseqError, match=words):
+        _image(**facts)
+
+
+def test_facts_of_like_types_are_taken() -> None:
+    seq = _image(kind="labels", label_names={"1": "a", np.int64(2): "b"}, acquired=np.datetime64("2020-01-31"))
+    assert seq.label_names == {1: "a", 2: "b"}
+    assert seq.acquired == datetime(2020, 1, 31)
+    cine = _image(axes=("t", "y", "x"), times=np.array([0, 40], "timedelta64[ms]"))
+    assert cine.times is not None
+    assert cine.times.tolist() == [0.0, 0.04]
+
+
+def test_visits_and_studies_take_dates_of_any_type_and_refuse_what_is_no_image() -> None:
+    visits = [Visit(day, [_image()], (), f"v{k}") for k, day in enumerate(["2020-05-04", np.datetime64("2020-01-31")])]  # type: ignore[arg-type]
+    assert Study("p", visits).dates == [date(2020, 1, 31), date(2020, 5, 4)]  # type: ignore[arg-type]
+    assert len(Visit(None, _image()).images) == 1  # type: ignore[arg-type]
+    with pytest.raises(MedseqError, match="v1: images hold str"):
+        Visit(None, ["a.nii"], (), "v1")  # type: ignore[arg-type]
+    with pytest.raises(MedseqError, match="p: visits hold ImageSequence; give a list of Visit"):
+        Study("p", [_image()])  # type: ignore[arg-type]

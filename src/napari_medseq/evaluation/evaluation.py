@@ -261,7 +261,7 @@ def evaluate(
     for case, p, t in pairs:
         check_same_grid(t, p, tolerance_mm=1e-2, where=case)
     # one row per case even if all are empty
-    values = (sorted(set(labels)) if labels is not None else _classes(pairs)) or [1]
+    values = (_classes(pairs) if labels is None else _asked(labels)) or [1]
     rows: list[dict[str, object]] = []
     for name, p, t in with_progress(pairs, len(pairs), "Evaluating", progress, cancelled):
         frames = range(t.size("t")) if "t" in t.axes else (-1,)
@@ -352,4 +352,13 @@ def _classes(pairs: list[tuple[str, ImageSequence, ImageSequence]]) -> list[int]
         for seq in (p, t):
             values |= set(value_counts(np.asarray(seq.data)))
         values |= {int(k) for k in t.label_names}
-    return sorted(values - {0})
+    return sorted(v for v in values if v > 0)  # those below zero mean to ignore
+
+
+def _asked(labels: object) -> list[int]:
+    """The label values that are asked for."""
+    given = list(labels) if isinstance(labels, Iterable) and not isinstance(labels, str | bytes) else [labels]
+    listed = [v for v in given if isinstance(v, int | float | np.number) and float(v).is_integer()]
+    if len(listed) < len(given):
+        raise MedseqError(f"labels is {labels!r}; give whole numbers, such as labels=[1, 2].")
+    return sorted({int(v) for v in listed})

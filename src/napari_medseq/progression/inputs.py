@@ -13,6 +13,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.geometry import Affine
 from napari_medseq.masks.imagelike import why_image
+from napari_medseq.moments import as_date
 from napari_medseq.registration.transform import Position, to_common
 from napari_medseq.sequence import ImageSequence, Visit
 from napari_medseq.wording import how_many
@@ -171,28 +172,6 @@ def _refuse_image(mask: ImageSequence, visit: int) -> None:
         raise MedseqError(
             f"Visit {visit}: {mask.name} has {why}: it is an image, not a mask. Segment it, or choose the mask that belongs to it."
         )
-
-
-def as_date(value: Day | np.datetime64, noun: str) -> date | None:
-    """A day from a date, a datetime, or text such as ``2020-01-31`` or ``20200131``; an error calls it `noun`.
-
-    Raises
-    ------
-    MedseqError
-        If it is not a date.
-    """
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value).date()
-        except ValueError:
-            raise MedseqError(f"{noun}: {value!r} is not a date; write it as 2020-01-31.") from None
-    if isinstance(value, np.datetime64):
-        value = None if np.isnat(value) else value.astype("datetime64[D]").item()
-    if isinstance(value, datetime):
-        return None if value != value else value.date()
-    if value is None or isinstance(value, date):
-        return value
-    raise MedseqError(f"{noun}: {value!r} is not a date; write it as 2020-01-31.")
 
 
 def _one_per_visit(noun: str, values: Sequence[T | None] | None, n: int) -> list[T | None]:

@@ -50,6 +50,24 @@ def test_the_table_has_a_row_per_case_and_class() -> None:
     assert "4 cases" in repr(found)
 
 
+@pytest.mark.parametrize("asked", [1, [1], (1.0,), np.array([1]), range(1, 2)])
+def test_classes_are_asked_for_as_numbers(asked: Any) -> None:
+    made, truth = pair(1)
+    assert evaluate(made, truth, labels=asked).table["dice"].tolist() == pytest.approx([7 / 8])
+
+
+@pytest.mark.parametrize("asked", ["1", [1.5], [None], ["core"]])
+def test_other_names_of_classes_are_refused(asked: Any) -> None:
+    with pytest.raises(MedseqError, match=r"labels is .*; give whole numbers"):
+        evaluate(*pair(1), labels=asked)
+
+
+def test_values_below_zero_are_no_class() -> None:
+    made, truth = pair(1)
+    signed = np.where(np.asarray(made.data) == 0, -1, np.asarray(made.data).astype(np.int16))
+    assert evaluate(made.replace(data=signed), truth).table["label"].tolist() == [1, 2]
+
+
 def test_mappings_segmentations_and_single_labels_are_taken() -> None:
     p, t = pair(1)
     answers: dict[str, ImageSequence | Segmented] = {"a": SimpleNamespace(labels=p), "b": t}

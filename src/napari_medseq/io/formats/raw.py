@@ -415,6 +415,7 @@ def storable(data: Voxels) -> NDArray[np.generic]:
         return array.astype(np.uint8)
     if array.dtype == np.float16:
         return array.astype(np.float32)
-    if array.dtype.newbyteorder("=") in _STORABLE:
-        return array
+    native = array.dtype.newbyteorder("=")
+    if native in _STORABLE:
+        return array.astype(native, copy=False)
     raise WriteError(f"Voxels of type {array.dtype} cannot be stored; convert them to a whole-number or float type.")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.moments import as_date
 from napari_medseq.progression.components import Lesion
-from napari_medseq.progression.inputs import Day, as_date
+from napari_medseq.progression.inputs import Day
 from napari_medseq.progression.response.common import (
     Assessment,
     Sightings,
