@@ -17,6 +17,7 @@ from napari_medseq.inference.intensity import Intensity
 from napari_medseq.inference.prompted_objects import one_label_image
 from napari_medseq.progress import Cancelled
 from napari_medseq.sequence import ImageSequence, describe_grid
+from napari_medseq.wording import how_many
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,9 @@ def labels_by_visit(
         raise MedseqError(f"{prompts.name} ({describe_grid(prompts)}) is on the grid of no visit: {grids}.")
     entries = list(prompts)
     if len(entries) != count:
-        raise MedseqError(f"{len(entries)} label images for {count} visits; give one or None per visit.")
+        raise MedseqError(
+            f"{how_many(len(entries), 'label image')} for {how_many(count, 'visit')}; give one or None per visit."
+        )
     by_visit = {}
     for number, at in enumerate(patient.index):
         labels = entries[at]

@@ -16,6 +16,7 @@ from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.progress import check
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.padding import with_new_values
+from napari_medseq.wording import how_many
 
 Curves = NDArray[np.float64]
 Times = NDArray[np.float64]
@@ -95,7 +96,9 @@ class TemporalFilter(Step):
 
     def _detrend(self, seq: ImageSequence, times: Times) -> Callable[[Curves], Curves]:
         if len(times) <= self.order:
-            raise MedseqError(f"{seq.name} has {len(times)} frames; a polynomial of order {self.order} needs more.")
+            raise MedseqError(
+                f"{seq.name} has {how_many(len(times), 'frame')}; a polynomial of order {self.order} needs more."
+            )
         scaled = (times - times.mean()) / max(float(np.ptp(times)), 1e-12)
         basis, _ = np.linalg.qr(np.vander(scaled, self.order + 1))
 
@@ -125,7 +128,7 @@ class TemporalFilter(Step):
         needed = 3 * (2 * len(sections) + 1)
         if len(times) <= needed:
             raise MedseqError(
-                f"{seq.name} has {len(times)} frames; this band needs more than {needed}, or a lower order."
+                f"{seq.name} has {how_many(len(times), 'frame')}; this band needs more than {needed}, or a lower order."
             )
         return lambda curves: np.asarray(signal.sosfiltfilt(sections, curves, axis=0))
 
@@ -166,7 +169,7 @@ class Baseline(Step):
         times = _times(seq, self.title)
         if self.frames >= len(times):
             raise MedseqError(
-                f"{seq.name} has {len(times)} frames; a baseline of {self.frames} leaves none to compare with it."
+                f"{seq.name} has {how_many(len(times), 'frame')}; a baseline of {self.frames} leaves none to compare with it."
             )
 
         def change(curves: Curves) -> Curves:

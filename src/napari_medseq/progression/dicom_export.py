@@ -10,6 +10,7 @@ from napari_medseq.errors import SettingsError, WriteError
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.progression.store import file_stem, session_names
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari_medseq.io.dicom.sources import Reference
@@ -43,7 +44,7 @@ def export_dicom(
     entries = [None] * len(progression.dates) if references is None else list(references)
     if len(entries) != len(progression.dates):
         raise SettingsError(
-            f"{len(entries)} references for {len(progression.dates)} visits; give one per visit, or None."
+            f"{how_many(len(entries), 'reference')} for {how_many(len(progression.dates), 'visit')}; give one per visit, or None."
         )
     sources = {visit: _reference(progression, visit, entries[visit]) for visit in visits}
     names, patient = session_names(progression.dates), ""

@@ -12,6 +12,7 @@ from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.registration.registration import register
 from napari_medseq.registration.transform import Transform
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.wording import how_many
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def frames(
     count = seq.data.shape[seq.axis("t")]
     at = count // 2 if reference is None else reference
     if not -count <= at < count:
-        raise SettingsError(f"{seq.name} has {count} frames; frame {at} cannot be the reference.")
+        raise SettingsError(f"{seq.name} has {how_many(count, 'frame')}; frame {at} cannot be the reference.")
     at %= count
     fixed = seq.frame(at).compute()
     moved, transforms = [], []

@@ -286,7 +286,7 @@ def _with_doubt(c: AutoConfig, plan: Plan, found: Judged) -> Plan:
     why = (
         "too few patients judged to say how sure an answer must be"
         if found.above is None
-        else f"answers that are less sure than those on {len(found.scores)} patients that judged"
+        else f"answers that are less sure than those on {how_many(len(found.scores), 'patient')} that judged"
     )
     of_images = plan.reasons.get("doubt", "").split("; ")[0]
     reasons = {**plan.reasons, "doubt": f"{of_images}; {why}"}
@@ -424,8 +424,7 @@ def _check_plan(plan: Plan, facts: Fingerprint) -> None:
     if len(plan.schemes) != len(names):
         raise SettingsError(
             f"The plan has {how_many(len(plan.schemes), 'scheme')}, one for each channel, but the data have "
-            f"{how_many(len(names), 'channel')} "
-            f"({', '.join(names)}); a plan is for data of the same channels."
+            f"{how_many(len(names), 'channel')} ({', '.join(names)}); a plan is for data of the same channels."
         )
     if (plan.axis == "t") != facts.frames:
         raise SettingsError(

@@ -16,6 +16,7 @@ from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.layouts import Layout
 from napari_medseq.training.plan import Plan
 from napari_medseq.training.slab_loop import Course
+from napari_medseq.wording import how_many
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +86,10 @@ def _card(name: str, c: AutoConfig, learned: Learned) -> str:
     lines.append(f"{course.seen} windows were seen.")
     if scores:
         values = np.array([list(s.values()) for s in scores.values()])
-        lines += ["", f"Mean Dice of {len(scores)} patients that training did not see: {np.nanmean(values):.3f}."]
+        lines += [
+            "",
+            f"Mean Dice of {how_many(len(scores), 'patient')} that training did not see: {np.nanmean(values):.3f}.",
+        ]
     else:
         lines += ["", "No patient was kept back to judge it: look at its results before trusting them."]
     return "\n".join(lines) + "\n"

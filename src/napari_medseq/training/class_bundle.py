@@ -15,6 +15,7 @@ from napari_medseq.models import bundle
 from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.class_plan import ClassPlan
 from napari_medseq.training.layouts import Layout
+from napari_medseq.wording import how_many
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +105,7 @@ def _card(name: str, c: AutoConfig, learned: Learned) -> str:
         "",
         c.description,
         "",
-        f"{record.DISCLAIMER} Trained on exams of {len(learned.patients)} patients ({counts}).",
+        f"{record.DISCLAIMER} Trained on exams of {how_many(len(learned.patients), 'patient')} ({counts}).",
     ]
     lines += [
         "",

@@ -83,10 +83,9 @@ class Decoded:
             raise MedseqError(f"{entry.case}: {_apart(labels, first)}")
         if labels.size("t") != first.size("t"):
             raise MedseqError(
-                f"{entry.case}: the image has {how_many(first.size('t'), 'frame')}, but the labels have {labels.size('t')}; give labels "
-                "with as many "
-                "frames (those without a label are not learned from), or the frame that was labelled as an image of its own. If these are "
-                "channels, name as many in dataset.json, or save each as a file of its own."
+                f"{entry.case}: the image has {how_many(first.size('t'), 'frame')}, but the labels have {labels.size('t')}; give "
+                "labels with as many frames (those without a label are not learned from), or the frame that was labelled as an image of "
+                "its own. If these are channels, name as many in dataset.json, or save each as a file of its own."
             )
         if self.ignored:
             data = np.asarray(labels.data)

@@ -208,9 +208,9 @@ def _inference(image: ImageSequence) -> InferenceSettings:
     spacing = (image.spacing[rows] + image.spacing[columns]) / 2
     longest = max(image.size(rows), image.size(columns))
     along = "t" if "t" in image.axes else "slices"
-    return InferenceSettings.model_validate(
-        {"along": along, "pixel_mm": round(spacing * longest / _LONGEST, 3) if longest > 1.25 * _LONGEST else None}
-    )
+    large = longest > 1.25 * _LONGEST
+    pixel_mm = float(f"{spacing * longest / _LONGEST:.4g}") if large else None  # a micrograph's is far below 0.001 mm
+    return InferenceSettings.model_validate({"along": along, "pixel_mm": pixel_mm})
 
 
 def _classes(case: Case, labels: ImageSequence) -> dict[int, str]:

@@ -15,6 +15,7 @@ import numpy as np
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of, series_name, visits_of
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from weakref import ReferenceType
@@ -140,7 +141,7 @@ def refusal(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> str | None
     n = layer.data.shape[outside[0]]
     where = int(index[outside[0]]) + 1
     return (
-        f"Nothing was painted: {layer.name} has {n} slices along {name}, and what is shown would be slice {where}. "
+        f"Nothing was painted: {layer.name} has {how_many(n, 'slice')} along {name}, and what is shown would be slice {where}. "
         "Move the slider into the mask, or make new labels on the image that is shown."
     )
 

@@ -19,6 +19,7 @@ from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.identity import patient_in_front
 from napari_medseq.viewer.pane import PanePlan, anchor_among
 from napari_medseq.viewer.panes import Panes, open_panes
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -147,7 +148,7 @@ def orthogonal(viewer: ViewerModel) -> Panes:
 # -- which layers, and where -------------------------------------------------------------------------------------------
 def _check_number(count: int) -> None:
     if not 2 <= count <= MOST_PANES:
-        raise MedseqError(f"{count} visits cannot be shown side by side; choose two to {MOST_PANES}.")
+        raise MedseqError(f"{how_many(count, 'visit')} cannot be shown side by side; choose two to {MOST_PANES}.")
 
 
 def _shows(study: str, ordinal: int) -> Callable[[Layer], bool]:

@@ -25,6 +25,7 @@ from napari_medseq.viewer.marks import PAINTED, PENDING, Values, carry
 from napari_medseq.viewer.placement import along_of
 from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.results import add_layers, lesion_colormap, study_for
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -255,7 +256,9 @@ def _show(
         flags = protected | np.where(carried.kept, PAINTED | PENDING, np.uint8(0))
         flags[painted & ~carried.kept] = 0
         editing.write(old, carried.data, flags=flags)
-        dropped += [f"{n} voxels painted as lesion {v} at visit {visit + 1}" for v, n in carried.dropped.items()]
+        dropped += [
+            f"{how_many(n, 'voxel')} painted as lesion {v} at visit {visit + 1}" for v, n in carried.dropped.items()
+        ]
         tracked.append(real(old))
     followed.layers, followed.visits = tracked, visits
     _dress(followed)

@@ -17,6 +17,7 @@ from napari_medseq.viewer.layers import KEY, from_layer, layer_kind, true_world_
 from napari_medseq.viewer.marks import Values, Voxels
 from napari_medseq.viewer.placement import along_of
 from napari_medseq.viewer.study import facts_of, series_name
+from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -101,7 +102,9 @@ def region_of(viewer: ViewerModel, layer: Labels, *, this_slice: bool = False) -
 
 def _check_shown(layer: Labels, number: int, count: int) -> None:
     if not 0 <= number < count:
-        raise MedseqError(f"{layer.name} has {count} slices, and what is shown would be slice {number + 1}.")
+        raise MedseqError(
+            f"{layer.name} has {how_many(count, 'slice')}, and what is shown would be slice {number + 1}."
+        )
 
 
 def _spacing(layer: Labels) -> tuple[float, float, float]:

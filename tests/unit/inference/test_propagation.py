@@ -465,7 +465,7 @@ def test_visits_that_do_not_fit_are_named(plain: Model) -> None:
     visits = [visit(image, 1), visit(image, 2)]
     with pytest.raises(MedseqError, match="grid of no visit"):
         ms.propagate(visits, labels.replace(affine=affine_from((1, 1, 3))), plain, transforms=[None, None])
-    with pytest.raises(MedseqError, match="1 label images for 2 visits"):
+    with pytest.raises(MedseqError, match="1 label image for 2 visits"):
         ms.propagate(visits, [labels], plain, transforms=[None, None])
     with pytest.raises(MedseqError, match="No visit is painted"):
         ms.propagate(visits, [None, None], plain, transforms=[None, None])

@@ -15,6 +15,7 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.models import networks
 from napari_medseq.models.sequence_network import SequenceNetwork
+from napari_medseq.training import teaching
 from napari_medseq.training.cases import make_case
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.tasks import TASKS
@@ -226,3 +227,16 @@ def test_synthetic_cases_are_made_once_and_train_alone(tmp_path: Path) -> None:
         c.model_copy(update={"inference": c.inference.model_copy(update={"along": "z"})}), tmp_path / "m.run"
     )
     assert [p.name for p in tmp_path.glob("heads-*.pt")] != [p.name for p in kept]  # another sequence is another file
+
+
+@pytest.mark.parametrize("pixel", [1e-4, 0.5])  # of a microscope, in mm, and of a scanner
+def test_large_images_are_taught_in_larger_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixel: float
+) -> None:
+    monkeypatch.setattr(teaching, "train_cases", lambda settings, *_: settings.inference.pixel_mm)
+    image = ms.ImageSequence(
+        np.eye(512, dtype=np.float32)[np.newaxis], ("z", "y", "x"), np.diag([pixel, pixel, 1.0, 1.0])
+    )
+    labels = image.labels_like((image.data > 0).astype(np.uint8), name="line", label_names={1: "line"})
+    taught_in: Any = ms.teach(image, labels, {"out": str(tmp_path / "m")})
+    assert taught_in == pytest.approx(2 * pixel, rel=1e-3)
