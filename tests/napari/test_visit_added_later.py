@@ -15,6 +15,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference import Segmentation
 from napari_medseq.viewer.editing import editing_of
+from tests.napari.helpers import as_plugins_see_it
 from tests.narrowing import some
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
@@ -46,7 +47,7 @@ def test_both_visits_lie_on_the_slider_and_painting_and_answers_stay(single: tup
     before = {layer.name: (np.array(layer.data), verbs.to_sequence(layer), layer.visible) for layer in viewer.layers}
     offered = verbs.next_slice(viewer, answer)
     names, active = list(before), viewer.layers.selection.active.name
-    added = verbs.add_visit(viewer, "sub-x", later)
+    added = verbs.add_visit(as_plugins_see_it(viewer), "sub-x", later)
     assert [layer.name for layer in viewer.layers][: len(names)] == names
     for name, (voxels, was, visible) in before.items():
         layer = viewer.layers[name]
@@ -59,6 +60,7 @@ def test_both_visits_lie_on_the_slider_and_painting_and_answers_stay(single: tup
     painted, again = viewer.layers[labels.name], viewer.layers["the answer"]
     assert editing_of(viewer).marks(painted).painted.sum() == 5
     assert painted in editing_of(viewer).unsaved
+    assert viewer.title.endswith("not saved")
     assert verbs.last_answer(viewer, viewer.layers[image.name], painted) is again
     assert verbs.next_slice(viewer, again) == offered == 3
     assert active in names

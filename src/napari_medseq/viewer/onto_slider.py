@@ -61,6 +61,7 @@ def put_onto_slider(viewer: ViewerModel, study: str) -> list[Layer]:
     MedseqError
         If no layer belongs to that study, or lesions were followed at its only visit; nothing is changed then.
     """
+    viewer = real(viewer)  # what is unsaved is known by the layers themselves
     flat = [
         real(layer)
         for layer in layers_of(viewer, study)
