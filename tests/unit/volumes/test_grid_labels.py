@@ -31,8 +31,8 @@ def _organs(values: list[int], dtype: type) -> NDArray[np.generic]:
     """Blobs that touch each other and the borders."""
     rng = np.random.default_rng(4)
     fields = ndimage.gaussian_filter(rng.normal(size=(len(values) + 1, 14, 17, 19)), (0, 2, 2, 2))
-    table: NDArray[np.generic] = np.array([0, *values], dtype)
-    return table[fields.argmax(0)]
+    labels: NDArray[np.generic] = np.array([0, *values], dtype)[fields.argmax(0)]
+    return labels
 
 
 def _turned(angle: float) -> Affine:
