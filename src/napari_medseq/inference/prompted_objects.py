@@ -68,6 +68,8 @@ def one_label_image(prompts: ImageSequence | Sequence[ImageSequence], image: Ima
                 f"Objects {a} and {b} are both painted on voxel {at} and {int(twice.sum()) - 1} more; erase one of them there."
             )
         data = np.where(values != 0, values, data)
+        if data.dtype.kind == "f":  # uint64 and int64
+            data = data.astype(np.int64)
     if data.dtype == bool:
         data = data.astype(np.uint8)
     if not data.any():

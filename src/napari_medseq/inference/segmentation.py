@@ -126,6 +126,8 @@ def segment(
     if isinstance(images, ImageSequence) and models[0].info.sequence_axis not in ("t", "visit"):
         images = stacked_channels(images, models[0].info.channels) or images
     if isinstance(images, ImageSequence) and models[0].info.sequence_axis == "t" and not {"t", "z"} & set(images.axes):
+        if transforms is not None:
+            raise _not_along_visits(models[0])
         return _segment_picture(images, models, options, run_keywords)
     keywords: SegmentKeywords = {**options.keywords(), "force": force, "transforms": transforms}
     series = dynamic.series_of(images, models[0].info)

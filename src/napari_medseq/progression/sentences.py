@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq.progression.change import noise_bound
@@ -127,9 +128,10 @@ def _change(subject: str, row: Mapping[str, Any]) -> str:
         how = "more than" if row["real_change"] == "yes" else "within"
         text += f" That is {how} what measuring the scan again gives ({_ml(row['smallest_change_ml'])})."
     if growing and row["doubling_time_days"] == row["doubling_time_days"]:
+        high = row["doubling_high_days"]
+        to = f"to {high:.0f}" if isfinite(high) else "or more"
         text += (
-            f" Doubling time {row['doubling_time_days']:.0f} days "
-            f"(95 % interval {row['doubling_low_days']:.0f} to {row['doubling_high_days']:.0f})."
+            f" Doubling time {row['doubling_time_days']:.0f} days (95 % interval {row['doubling_low_days']:.0f} {to})."
         )
     if growing and row["spread_direction"]:
         text += f" It spread {row['spread_direction']}."

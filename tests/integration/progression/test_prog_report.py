@@ -150,3 +150,12 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(progression: ms.Progre
     (tmp_path / "file").write_text("")
     with pytest.raises(ms.MedseqError, match="could not be written"):
         progression.report(tmp_path / "file" / "r.html")
+
+
+def test_a_doubling_time_without_an_upper_end_is_so_long_or_more() -> None:
+    row = {
+        "lesion": 1, "parents": "1", "event": "growing", "certainty": 1.0, "volume_ml": 2.0, "change_percent": 30.0,
+        "change_bound_ml": 0.4, "doubling_time_days": 200.0, "doubling_low_days": 120.0, "doubling_high_days": np.inf,
+        "spread_direction": "", "shift_direction": "",
+    }  # fmt: skip
+    assert "Doubling time 200 days (95 % interval 120 or more)." in sentences.sentence(row)

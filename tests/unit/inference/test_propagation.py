@@ -365,6 +365,8 @@ def test_bad_prompts_are_named(plain: Model) -> None:
         ms.propagate(image, [labels, other], plain)
     elsewhere = painted_on(image, {2: TUBE}, "z", [6])
     assert set(np.unique(data_of(ms.propagate(image, [labels, elsewhere], plain)))) == {0, 1, 2}
+    wide = [s.replace(data=np.asarray(s.data).astype(t)) for s, t in ((labels, np.uint64), (elsewhere, np.int64))]
+    assert data_of(ms.propagate(image, wide, plain)).dtype == np.int64
 
 
 @pytest.mark.parametrize(
