@@ -140,6 +140,30 @@ def read_settings(folder: Path) -> tuple[dict[str, Plain], dict[str, Plain]]:
     return network, inference
 
 
+def check_fit(weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], where: Path) -> None:
+    """Refuse weights that are not those of a network.
+
+    Parameters
+    ----------
+    weights : mapping of str to Tensor
+    shapes : mapping of str to tuple of int
+        Those of the network's tensors, by name.
+    where : Path
+        Where the weights lie, for the message.
+
+    Raises
+    ------
+    ModelError
+        If a tensor is missing, has another shape, or is one too many.
+    """
+    wrong = [k for k, s in shapes.items() if k not in weights or tuple(weights[k].shape) != s]
+    extra = [k for k in weights if k not in shapes]
+    found = [f"{how_many(len(wrong), 'tensor')} missing or of another shape ({some(wrong)})"] if wrong else []
+    found += [f"{how_many(len(extra), 'unknown tensor')} ({some(extra)})"] if extra else []
+    if found:
+        raise ModelError(f"The weights in {where} do not fit the network: {', '.join(found)}. Get the bundle again.")
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of ``models/model.safetensors`` by name, as float32.
 

@@ -25,7 +25,6 @@ from napari_medseq.models.bounds import bounded
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.settings import checked
-from napari_medseq.wording import how_many, some
 from napari_medseq.yaml_text import read_values
 
 if TYPE_CHECKING:
@@ -325,13 +324,7 @@ def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Plain], dict[str
     shapes = _shapes(definition)
     weights = read_weights(folder)
     weights = {k.removeprefix("module."): v for k, v in weights.items()}
-    wrong = [k for k, s in shapes.items() if k not in weights or tuple(weights[k].shape) != s]
-    extra = [k for k in weights if k not in shapes]
-    if wrong or extra:
-        raise ModelError(
-            f"The weights in {folder / 'models'} do not fit the network: {how_many(len(wrong), 'tensor')} missing or of another shape "
-            f"({some(wrong)}), {len(extra)} unknown ({some(extra)}). Get the bundle again."
-        )
+    bundle.check_fit(weights, shapes, folder / "models")
     network = build(definition)
     network.load_state_dict(weights)
     network.eval()

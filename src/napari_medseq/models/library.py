@@ -13,7 +13,6 @@ from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.plain import Plain
-from napari_medseq.wording import how_many, some
 
 if TYPE_CHECKING:
     from torch import nn
@@ -151,14 +150,8 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
     definition, inference = bundle.read_settings(folder)
     weights = bundle.read_weights(folder)
     network = networks.build(definition, stored=sum(w.numel() for w in weights.values()))
-    expected = network.state_dict()
-    wrong = [k for k in expected if k not in weights or weights[k].shape != expected[k].shape]
-    extra = [k for k in weights if k not in expected]
-    if wrong or extra:
-        raise ModelError(
-            f"{folder / bundle.WEIGHTS} does not fit its network: {how_many(len(wrong), 'tensor')} missing or of another shape "
-            f"({some(wrong)}), {len(extra)} unknown ({some(extra)}). Get the bundle again."
-        )
+    shapes = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+    bundle.check_fit(weights, shapes, folder / bundle.WEIGHTS)
     network.load_state_dict(weights)
     network.eval()
     return Model(info, network, inference, definition)

@@ -229,7 +229,7 @@ def test_a_plan_of_other_channels_is_refused(tmp_path: Path) -> None:
     data = decathlon(tmp_path / "data", 2)
     ms.train({"data": str(data), "out": str(tmp_path / "m"), **QUICK, "settings": SMALL})
     two = decathlon(tmp_path / "two", 2, channels=2)
-    with pytest.raises(SettingsError, match=r"1 schemes.*2 channel"):
+    with pytest.raises(SettingsError, match=r"1 scheme.*2 channels"):
         ms.train({"data": str(two), "out": str(tmp_path / "n"), "plan": str(tmp_path / "m.run" / "plan.yaml")})
 
 

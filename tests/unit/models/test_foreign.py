@@ -229,7 +229,7 @@ def test_broken_and_unfitting_weights_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="broken"):
             load_model(folder)
     torch.save(dict(list(state.items())[1:]), weights)
-    with pytest.raises(ModelError, match="1 tensors missing"):
+    with pytest.raises(ModelError, match="1 tensor missing"):
         load_model(folder)
     torch.save({**state, "epoch": 5}, weights)
     with pytest.raises(ModelError, match="more than tensors"):
