@@ -206,7 +206,8 @@ def beside_rival(minutes: float, numbers: Sequence[int]) -> None:
     first, second = mean.values()
     lines += ["", f"{' minus '.join(mean)}, paired by patient: {intervals.paired(first, second)}"]
     print("\n".join(lines))
-    files.write_json(HERE.parent / "docs" / "benchmarks" / "cardiac-rival.json", {"found": found, "minutes": minutes})
+    path = HERE.parent / "docs" / "benchmarks" / f"cardiac-rival-{minutes:g}.json"
+    files.write_json(path, {"found": found, "minutes": minutes})
 
 
 def _mean_dice(found: Found) -> NDArray[np.float64]:
