@@ -157,7 +157,19 @@ def write(seq: ImageSequence, path: Path) -> None:
     except RuntimeError as error:
         refused = re.search(r"cannot be written: .*Reason: ([^\n]+)", str(error), re.DOTALL)
         if refused:  # by the disk, not by the format
-            raise WriteError(
-                f"{seq.name} could not be written: {refused[1].strip()}. Choose a folder you may write to, with space left."
-            ) from error
+            raise _refused(seq, refused[1].strip()) from error
         raise WriteError(f"{seq.name}: MetaImage cannot hold this ({_short(error)}); use .nrrd.") from error
+    if not _is_whole(path):  # SimpleITK 2.3 does not notice
+        raise _refused(seq, "the file is incomplete, as on a full disk")
+
+
+def _refused(seq: ImageSequence, why: str) -> WriteError:
+    return WriteError(f"{seq.name} could not be written: {why}. Choose a folder you may write to, with space left.")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a compressed file holds as much as its header says."""
+    with path.open("rb") as file:
+        head = file.read(1 << 24)  # thousands of times and names fit
+    size, data = re.search(rb"CompressedDataSize = (\d+)", head), re.search(rb"ElementDataFile = LOCAL\r?\n", head)
+    return size is not None and data is not None and path.stat().st_size >= data.end() + int(size[1])
