@@ -26,10 +26,6 @@ _MOST = 8  # pieces: what is scattered more widely is one object, for each windo
 _MOVED = 4.0
 
 
-#: what is painted on some steps, by step
-Painted = dict[int, NDArray[np.bool_]]
-
-
 def in_parts(
     objects: Iterable[PromptedObject], labels: NDArray[np.generic], spacing: tuple[float, float, float]
 ) -> list[PromptedObject]:
@@ -44,45 +40,49 @@ def in_parts(
     """
     parts: list[PromptedObject] = []
     for one in objects:
-        for piece in distant_pieces(painted_steps(one, labels), spacing):
+        for piece in distant_pieces(one, labels, spacing):
             parts += _stretches(replace(one, painted=piece), labels, spacing)
     return parts
 
 
-def painted_steps(one: PromptedObject, labels: NDArray[np.generic]) -> Painted:
-    """What is painted of an object, step by step.
+def masks_by_step(one: PromptedObject, labels: NDArray[np.generic]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """What is painted of an object, (row, column), step by step; one step at a time is held.
 
     Parameters
     ----------
     one : PromptedObject
     labels : ndarray, (*across, step, row, column)
     """
-    steps = {step: (labels[(*one.place, step)] == one.value) & one.painted for step in one.steps.tolist()}
-    return {step: here for step, here in steps.items() if here.any()}
+    for step in one.steps.tolist():
+        here = (labels[(*one.place, step)] == one.value) & one.painted
+        if here.any():
+            yield step, here
 
 
-def distant_pieces(painted: Painted, spacing: tuple[float, float, float]) -> list[NDArray[np.bool_]]:
-    """The pixels that are painted on some step, (row, column), piece by piece.
+def distant_pieces(
+    one: PromptedObject, labels: NDArray[np.generic], spacing: tuple[float, float, float]
+) -> list[NDArray[np.bool_]]:
+    """The pixels that are painted of an object on some step, (row, column), piece by piece.
 
     Pieces that are never painted on the same step may be one object that moves, and stay together.
 
     Parameters
     ----------
-    painted : dict of int to ndarray of bool, (row, column)
-        By step; at least one.
+    one : PromptedObject
+    labels : ndarray, (*across, step, row, column)
     spacing : (float, float, float)
     """
     from scipy import ndimage
     from scipy.sparse.csgraph import connected_components
 
-    whole = np.any(list(painted.values()), axis=0)
+    whole = one.painted
     parts, _ = ndimage.label(whole, structure=np.ones((3, 3)))
     area = np.bincount(parts.ravel())[1:]
     large = np.flatnonzero(area >= _LARGE * area.max()) + 1
     if not 1 < len(large) <= _MOST:
         return [whole]
     side = [longest_side(parts == k, spacing) for k in large]
-    on_step = [set(np.unique(parts[here])) for here in painted.values()]
+    on_step = [set(np.unique(parts[here])) for _, here in masks_by_step(one, labels)]
     together = np.zeros((len(large), len(large)), bool)
     for a, b in combinations(range(len(large)), 2):
         distance = ndimage.distance_transform_edt(parts != large[a], sampling=spacing[1:])
@@ -102,11 +102,11 @@ def _stretches(
     one: PromptedObject, labels: NDArray[np.generic], spacing: tuple[float, float, float]
 ) -> Iterator[PromptedObject]:
     """The object from painted step to painted step where it moves far across the planes, or the object as it is."""
-    painted = painted_steps(one, labels)
-    largest = max(longest_side(here, spacing) for here in painted.values())
-    if len(painted) < 3 or longest_side(one.painted, spacing) < _MOVED * largest:
+    sides = {step: longest_side(here, spacing) for step, here in masks_by_step(one, labels)}
+    if len(sides) < 3 or longest_side(one.painted, spacing) < _MOVED * max(sides.values()):
         yield one
         return
+    painted = dict(masks_by_step(one, labels))
     pairs = list(pairwise(painted))
     for a, b in pairs:
         first = one.within[0] if (a, b) == pairs[0] else a

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 import napari_medseq as ms
-from napari_medseq.inference.prompt_parts import distant_pieces, in_parts, painted_steps
+from napari_medseq.inference.prompt_parts import distant_pieces, in_parts, masks_by_step
 from napari_medseq.inference.prompted_objects import PromptedObject
 from napari_medseq.sequence import affine_from
 from tests.unit.models.prompted import prompted_model
@@ -30,13 +30,20 @@ def whole(labels: Mask, steps: list[int]) -> PromptedObject:
     return PromptedObject(1, (), np.array(steps), np.any(labels[steps], axis=0), (0, len(labels)))
 
 
+def pieces(painted: dict[int, Mask], spacing: tuple[float, float, float]) -> list[Mask]:
+    labels = np.zeros((max(painted) + 1, *next(iter(painted.values())).shape), bool)
+    for step, mask in painted.items():
+        labels[step] = mask
+    return distant_pieces(whole(labels, list(painted)), labels, spacing)
+
+
 def pair(apart: int, small: float = 6) -> Mask:
     return disc((60, 120), 30, 20, 8) | disc((60, 120), 30, 28 + small + apart, small)
 
 
 def test_two_kidneys_are_two_pieces() -> None:
     both = pair(apart=30)
-    first, second = distant_pieces({3: both, 7: both}, SQUARE)
+    first, second = pieces({3: both, 7: both}, SQUARE)
     assert (first | second == both).all()
     assert not (first & second).any()
     assert first[30, 20]
@@ -44,31 +51,31 @@ def test_two_kidneys_are_two_pieces() -> None:
 
 
 def test_pieces_that_lie_near_stay_together() -> None:
-    assert len(distant_pieces({0: pair(apart=0)}, SQUARE)) == 1
+    assert len(pieces({0: pair(apart=0)}, SQUARE)) == 1
 
 
 def test_distances_are_millimetres() -> None:
     both = pair(apart=2)
-    assert [len(distant_pieces({0: both}, spacing)) for spacing in (SQUARE, (2.0, 4.0, 1.0))] == [2, 1]
+    assert [len(pieces({0: both}, spacing)) for spacing in (SQUARE, (2.0, 4.0, 1.0))] == [2, 1]
 
 
 def test_a_speck_goes_with_the_nearest_piece() -> None:
     both = pair(apart=30)
     both[30, 40] = True
-    first, second = distant_pieces({0: both}, SQUARE)
+    first, second = pieces({0: both}, SQUARE)
     assert first[30, 40]
     assert not second[30, 40]
 
 
 def test_pieces_of_different_steps_may_be_one_object_that_moves() -> None:
     one, other = disc((60, 120), 30, 20, 8), disc((60, 120), 30, 90, 8)
-    assert len(distant_pieces({0: one, 5: other}, SQUARE)) == 1
+    assert len(pieces({0: one, 5: other}, SQUARE)) == 1
 
 
 def test_many_scattered_pieces_are_one_object() -> None:
     dots = np.zeros((100, 100), bool)
     dots[5::20, 5::20] = True
-    assert len(distant_pieces({0: dots}, SQUARE)) == 1
+    assert len(pieces({0: dots}, SQUARE)) == 1
 
 
 def oblique(steps: int = 40, travel: float = 120) -> Mask:
@@ -109,7 +116,7 @@ def test_parts_are_the_whole(labels: Mask, spacing: tuple[float, float, float]) 
     looked_for = np.zeros(len(labels), bool)
     for part in in_parts([whole(labels, steps)], labels, spacing):
         looked_for[slice(*part.within)] = True
-        here = painted_steps(part, labels)
+        here = dict(masks_by_step(part, labels))
         assert here
         for step, mask in here.items():
             shown[step] |= mask
