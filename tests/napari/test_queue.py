@@ -81,3 +81,22 @@ def test_saving_waits_for_no_job_and_lets_none_begin_early(bars: list[WorkBar], 
     may_end.set()
     wait(lambda: not waiting.busy)
     assert done == ["saved", "trained", "segmented"]
+
+
+def test_what_was_written_before_cancel_was_noticed_is_said(
+    bars: list[WorkBar], wait: Wait, notices: list[Any]
+) -> None:
+    done: list[str] = []
+    for bar, writes in zip(bars, (True, False), strict=False):
+        may_end = threading.Event()
+
+        def job(_progress: Any, _cancelled: Any, may_end: threading.Event = may_end) -> str:
+            may_end.wait(10)
+            return "written"
+
+        bar.start("Saving", job, done.append, at_once=True, writes=writes)
+        bar.cancel()
+        may_end.set()
+        wait(lambda bar=bar: not bar.busy)
+    assert done == ["written"]
+    assert notices == [("info", "Saving: cancelled, nothing was changed.")]

@@ -123,4 +123,4 @@ class AlsoBox(QWidget):  # type: ignore[misc]
             else:
                 show_info(f"{text}.")
 
-        self.work.start("Preprocessing patients", job, done)
+        self.work.start("Preprocessing patients", job, done, writes=True)

@@ -109,7 +109,7 @@ class ModelMenu(QMenu):  # type: ignore[misc]
             self.models.announce()
             show_info(f"The model {info.name} is installed.")
 
-        self.models.work.start("Installing a model", job, done)
+        self.models.work.start("Installing a model", job, done, writes=True)
 
     # -- what is there -------------------------------------------------------------------------------------------------
     def verify(self) -> None:

@@ -115,7 +115,10 @@ class ResultJobs(QWidget):  # type: ignore[misc]
                 return progression.export_dicom(folder, references=series, progress=progress, cancelled=cancelled)
 
             self.work.start(
-                "Writing DICOM", job, lambda written: show_info(f"Saved: {len(written)} DICOM files in {folder}")
+                "Writing DICOM",
+                job,
+                lambda written: show_info(f"Saved: {len(written)} DICOM files in {folder}"),
+                writes=True,
             )
 
         if verbs.differs(viewer, followed):

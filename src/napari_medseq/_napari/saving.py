@@ -188,7 +188,7 @@ def _save_in_job(
             finish(alive, written)
 
     _BARS.add(work)
-    return work.start(title, job, done, at_once=True)
+    return work.start(title, job, done, at_once=True, writes=True)
 
 
 class Autosaver(QObject):  # type: ignore[misc]

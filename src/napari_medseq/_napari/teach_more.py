@@ -132,7 +132,7 @@ class TrainBox(QWidget):  # type: ignore[misc]
             )
 
         kept = f"What was learned is kept: train {name} again on the same masks, and it continues from there."
-        self.work.start("Training", job, done, kept=kept)
+        self.work.start("Training", job, done, kept=kept, writes=True)
 
 
 def _unused(folder: Path) -> Path:

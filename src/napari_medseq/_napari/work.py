@@ -71,6 +71,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.title = self._kept = ""
+        self._writes = False
         self._worker: FunctionWorker | None = None
         self._queued = self._each = False
         self._activity: Activity | None = None
@@ -98,7 +99,14 @@ class WorkBar(QWidget):  # type: ignore[misc]
         return self._worker is not None or self._queued or self._each
 
     def start(
-        self, title: str, job: Job[R], done: Callable[[R], None], *, at_once: bool = False, kept: str = ""
+        self,
+        title: str,
+        job: Job[R],
+        done: Callable[[R], None],
+        *,
+        at_once: bool = False,
+        kept: str = "",
+        writes: bool = False,
     ) -> bool:
         """Run `job` in a thread after the jobs that were started before it, then call `done` with its result in the
         GUI thread.
@@ -110,9 +118,10 @@ class WorkBar(QWidget):  # type: ignore[misc]
         at_once : bool
             Neither wait for other jobs nor let others wait; for cheap jobs such as saving, while training takes an
             hour.
-
         kept : str
             What a job that is cancelled leaves behind, in a sentence; by default nothing.
+        writes : bool
+            It writes files. If it has ended before it noticed that it was cancelled, they are there, so `done` is called all the same.
 
         Returns
         -------
@@ -122,7 +131,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         if self.busy:
             show_warning(f"{self.title} is still running: wait for it, or cancel it first.")
             return False
-        self.title, self._kept = title, kept
+        self.title, self._kept, self._writes = title, kept, writes
         self._stop.clear()
         self.bar.setRange(0, 0)
         running = WorkBar._running
@@ -242,7 +251,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
                 result = job(progress, self._stop.is_set)
             except Exception as error:
                 return Outcome(None, error, [])
-        if self._stop.is_set():
+        if self._stop.is_set() and not self._writes:
             return Outcome(None, OperationCancelled("Cancelled: nothing was changed."), [])
         return Outcome(result, None, doubts)
 

@@ -264,7 +264,7 @@ def _learn(
             f"Only {course.seen} windows were seen, which is too few to learn from (the rate rises over {WARM_UP * plan.batch}); give "
             "more minutes."
         )
-    plan = _with_doubt(c, plan, found)
+    plan = _with_doubt(c, plan, facts, found)
     return automatic_bundle.Learned(
         definition=task.definition,
         course=course,
@@ -278,9 +278,13 @@ def _learn(
     )
 
 
-def _with_doubt(c: AutoConfig, plan: Plan, found: Judged) -> Plan:
-    """The plan with how sure an answer must be, as the patients say that judged; as it is where the config says what is doubted."""
+def _with_doubt(c: AutoConfig, plan: Plan, facts: Fingerprint, found: Judged) -> Plan:
+    """The plan with how sure an answer must be, as the patients say that judged; as it is where the config says what is doubted, or
+    where somebody took the doubts out of the plan that these data have."""
     if "doubt" in c.settings or (plan.doubt is None and found.above is None):
+        return plan
+    in_units = plan.schemes[0].kind == "fixed" and not facts.channels[0].missing
+    if plan.doubt is None and facts.kind.doubt(values=in_units, always_there=facts.always_there) is not None:
         return plan
     doubt = (plan.doubt or Doubt()).model_copy(update={"above": found.above})
     why = (

@@ -170,7 +170,8 @@ def _likelihood(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[st
 
 @torch.no_grad()
 def _fidelity(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, float]:
-    """Peak signal-to-noise ratio in dB of the image that comes out; the peak is the image's range between its 1st and 99th percentile.
+    """Peak signal-to-noise ratio in dB of the image that comes out; the peak is the image's range between its 1st and 99th percentile,
+    and without any range it is NaN.
 
     A denoiser sees noise in the middle of its range, the same each time.
     """
@@ -185,6 +186,8 @@ def _fidelity(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str,
     low, high = torch.quantile(image.flatten()[some], torch.tensor([0.01, 0.99])).tolist()
 
     def ratio(x: Tensor) -> float:
+        if high == low:
+            return math.nan
         return 10 * math.log10((high - low) ** 2 / max(float(((x - image) ** 2).mean()), 1e-12))
 
     return {"psnr": ratio(out), **({"psnr of the input": ratio(seen)} if c.task == "denoising" else {})}

@@ -148,6 +148,18 @@ def test_rgb_complex_and_vectors(tmp_path: Path) -> None:
     assert [s.name for s in parts] == ["v5_0", "v5_1", "v5_2"]
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_complex_voxels_are_scaled_in_both_parts(tmp_path: Path, lazy: bool) -> None:
+    image = nib.Nifti1Image(np.full((2, 3, 4), 1 + 2j, np.complex64), np.eye(4))
+    nib.save(image, tmp_path / "c.nii")
+    raw = bytearray((tmp_path / "c.nii").read_bytes())
+    raw[112:120] = np.array([2, 10], "<f4").tobytes()  # scl_slope, scl_inter
+    (tmp_path / "c.nii").write_bytes(raw)
+    size, phase = ms.read(tmp_path / "c.nii", lazy=lazy)
+    assert size.compute().data == pytest.approx(abs(12 + 14j))
+    assert phase.compute().data == pytest.approx(np.angle(12 + 14j))
+
+
 def test_two_dimensions(tmp_path: Path) -> None:
     seq = ms.read(_save(tmp_path / "a.nii", np.arange(12, dtype=np.int16).reshape(3, 4)))[0]
     assert seq.axes == ("y", "x")

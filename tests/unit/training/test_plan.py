@@ -11,6 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.inference.doubts import Doubt
+from napari_medseq.training.automatic import _with_doubt
+from napari_medseq.training.automatic_config import AutoConfig
+from napari_medseq.training.judging import Judged
+from napari_medseq.training.kind import Kind
 from napari_medseq.training.plan import Plan, make_plan
 from tests.unit.training.fingerprints import facts
 
@@ -141,3 +146,16 @@ def test_of_a_group_of_settings_only_what_is_given_changes() -> None:
     changed = plan.overruled({"augment": {"invert": 0.1}})
     assert changed.augment == plan.augment.model_copy(update={"invert": 0.1})
     assert changed.reasons["augment"] == "as the settings say"
+
+
+def test_doubts_that_somebody_took_out_of_a_plan_stay_out() -> None:
+    found, config = Judged({}, 0.3), AutoConfig(data="data", out="out")
+    many, few = (facts().model_copy(update={"kind": Kind(patients=n, field_mm=(200, 220))}) for n in (12, 9))
+    plan = make_plan(many, seconds=600)
+    measured = _with_doubt(config, plan, many, found).doubt
+    assert measured is not None
+    assert measured.above == 0.3
+    assert measured.field_mm is not None
+    assert _with_doubt(config, plan.model_copy(update={"doubt": None}), many, found).doubt is None
+    assert make_plan(few, seconds=600).doubt is None
+    assert _with_doubt(config, make_plan(few, seconds=600), few, found).doubt == Doubt(above=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -13,10 +14,14 @@ from torch.nn import functional
 
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.models import networks
+from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case
+from napari_medseq.training.config import TrainConfig
 from napari_medseq.training.losses import LossSettings, WithExtraInputs, classification_loss, voxel_loss
+from napari_medseq.training.tasks import TASKS
 from napari_medseq.training.transforms import INTENSITY, SPATIAL, Extra, build
+from tests.narrowing import of
 from tests.unit.training.lessons import STILL, case, windows
 
 
@@ -259,3 +264,11 @@ def test_windows_with_monai_transforms_repeat() -> None:
     assert torch.equal(a, b)
     assert torch.equal(la, lb)
     assert not torch.equal(a, windows(augment=augment, seed=4).draw(6)[0])
+
+
+def test_an_image_without_any_range_has_no_ratio_of_signal_to_noise() -> None:
+    config = TrainConfig(name="n", data=("data",), out="out", task="denoising", network={"_target_": "RecurrentDenoiser"})
+    network = networks.build({"_target_": "RecurrentDenoiser", "widths": [8, 8], "rnn_levels": [1], "hidden": 4, "ahead": 1})
+    flat = Case("a", "n", torch.ones(2, 1, 16, 16).half(), torch.zeros(2, 16, 16).to(torch.int8))
+    scores = TASKS["denoising"].scores(of(SequenceNetwork, network), flat, config)
+    assert all(math.isnan(value) for value in scores.values())

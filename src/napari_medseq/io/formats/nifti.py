@@ -299,6 +299,8 @@ def _values(part: Any, axes: tuple[str, ...], header: Header) -> list[tuple[str,
             channels = _split_fields(part, len(names))
         return [("", channels, (*axes, "c"))]
     if dtype.kind == "c":
+        if header.slope is not None:  # of both parts alike (nifti1.h, on scl_slope)
+            part = part * header.slope + complex(header.inter, header.inter)
         return [("", abs(part), axes), ("_phase", np.arctan2(part.imag, part.real), axes)]
     if header.slope is not None:
         wide = dtype.kind in "iu" and dtype.itemsize > 2
