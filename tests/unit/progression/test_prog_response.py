@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -185,6 +185,21 @@ def test_pseudoprogression_is_not_evaluable() -> None:
 def test_growth_before_radiotherapy_is_no_pseudoprogression() -> None:
     p = series({0: 20}, {0: 26}, {0: 30})
     assert categories(p, "rano-2010", radiotherapy_end=date(2020, 4, 20)) == ["PD", "not evaluable"]
+
+
+def test_visits_before_the_end_of_radiotherapy_are_said() -> None:
+    p = series({0: 20}, {0: 20}, {0: 20})
+
+    def said(end: date) -> list[bool]:
+        verdicts = p.response("rano-2.0", radiotherapy_end=end).verdicts
+        return [any("before the end of radiotherapy" in why for why in v.reasons) for v in verdicts]
+
+    days = [day for day in p.dates if day is not None]
+    assert said(days[0]) == [False, False]
+    assert said(days[0] + timedelta(days=1)) == [True, True]
+    second = p.response("rano-2.0", radiotherapy_end=days[2]).verdicts
+    assert any("leave out visits during it" in why for why in second[0].reasons)
+    assert any("should be the baseline" in why for why in second[1].reasons)
 
 
 def test_the_end_of_radiotherapy_is_a_date_a_moment_or_text() -> None:

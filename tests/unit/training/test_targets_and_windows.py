@@ -267,8 +267,12 @@ def test_windows_with_monai_transforms_repeat() -> None:
 
 
 def test_an_image_without_any_range_has_no_ratio_of_signal_to_noise() -> None:
-    config = TrainConfig(name="n", data=("data",), out="out", task="denoising", network={"_target_": "RecurrentDenoiser"})
-    network = networks.build({"_target_": "RecurrentDenoiser", "widths": [8, 8], "rnn_levels": [1], "hidden": 4, "ahead": 1})
+    config = TrainConfig(
+        name="n", data=("data",), out="out", task="denoising", network={"_target_": "RecurrentDenoiser"}
+    )
+    network = networks.build(
+        {"_target_": "RecurrentDenoiser", "widths": [8, 8], "rnn_levels": [1], "hidden": 4, "ahead": 1}
+    )
     flat = Case("a", "n", torch.ones(2, 1, 16, 16).half(), torch.zeros(2, 16, 16).to(torch.int8))
     scores = TASKS["denoising"].scores(of(SequenceNetwork, network), flat, config)
     assert all(math.isnan(value) for value in scores.values())

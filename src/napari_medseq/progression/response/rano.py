@@ -65,7 +65,10 @@ def rano2010(
         Progression of the enhancing tumour.
     max_targets : int
     radiotherapy_end : date or ISO text, optional
-        Progression on that day or within 12 weeks after it is "not evaluable", as it may be pseudoprogression.
+        Progression on that day or within 12 weeks after it is "not evaluable", as it may be pseudoprogression; a later visit does not
+        confirm it afterwards. The dates do not tell whether an earlier visit was during radiotherapy, so it is judged like any other, and
+        the reasons say so. Give the visits from the first one after radiotherapy on, since that one is the baseline of a newly diagnosed
+        glioma (Wen et al. 2010, 2023), and leave out those made during it.
     steroids : sequence of float or None, optional
         Dexamethasone in mg per day, one number (or None) per visit.
     clinical : sequence of {"better", "stable", "worse", None}, optional
@@ -224,7 +227,16 @@ class _Rano:
     def category(self, visit: int, sums: Sequence[float], least: int) -> tuple[str, list[str]]:
         """The category at a visit from the sums of all visits and the visit of the nadir, with its reasons."""
         name, why = self._judge(visit, sums, least)
-        return name, [*why, *self.context.missing(visit)]
+        return name, [*why, *self._before_its_end(visit), *self.context.missing(visit)]
+
+    def _before_its_end(self, visit: int) -> list[str]:
+        """What is doubtful of a comparison with visits before the end of radiotherapy, as one reason."""
+        end, first, now = self.context.radiotherapy_end, self.seen.dates[0], self.seen.dates[visit]
+        if end is None or first is None or first >= end:
+            return []
+        if now is not None and now < end:
+            return ["before the end of radiotherapy: leave out visits during it, and begin with the first one after it"]
+        return ["the first visit is before the end of radiotherapy: the first one after it should be the baseline"]
 
     def _judge(self, visit: int, sums: Sequence[float], least: int) -> tuple[str, list[str]]:
         rules, context, unit = self.rules, self.context, self.rules.unit
