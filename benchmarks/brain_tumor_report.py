@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import napari_medseq as ms
 from brain_tumor import DATA, HERE, SEGMENTATION, TASKS, config, patients
-from napari_medseq.inference.prediction import remove_small_objects
+from napari_medseq.inference.outputs.prediction import remove_small_objects
 from napari_medseq.models import bundle
 from napari_medseq.models.recurrent_unet import with_neighbours
 from napari_medseq.training.cases import Case

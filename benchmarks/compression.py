@@ -29,7 +29,7 @@ import brain_tumor
 import napari_medseq as ms
 import pruned
 import rivals
-from napari_medseq.inference.tuning import has_bfloat16
+from napari_medseq.inference.resources.tuning import has_bfloat16
 from napari_medseq.training.compression import measures
 
 ROOT = Path(__file__).resolve().parents[1]

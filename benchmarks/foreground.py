@@ -2,7 +2,7 @@
 
     python benchmarks/foreground.py [--most 30]
 
-Inference looks only at the rows and columns that hold the foreground of some step (``inference.frame``). For real patients with
+Inference looks only at the rows and columns that hold the foreground of some step (``inference.inputs.frame``). For real patients with
 expert masks and for several shares: in how many patients a voxel of the mask lies outside the crop, the largest part of a mask
 that does, and the mean area of the crop. Of 94 images no mask lost a voxel at any of these shares; `_FOREGROUND_SHARE` is a quarter
 of the largest. Prints a table; about two minutes.
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import napari_medseq as ms
-from napari_medseq.inference import frame
+from napari_medseq.inference.inputs import frame
 
 DATA = Path(os.environ.get("MEDSEQ_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SHARES = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16)

@@ -74,8 +74,8 @@ def runner(method: str, model: Any) -> Callable[[Any], Any]:
     from monai.inferers import SlidingWindowInferer
 
     import napari_medseq as ms
-    from napari_medseq.inference.frame import frame
-    from napari_medseq.inference.images import to_image_axes
+    from napari_medseq.inference.inputs.frame import frame
+    from napari_medseq.inference.inputs.images import to_image_axes
 
     if method in ALIKE:
         name, overlap = ALIKE[method]
@@ -189,7 +189,7 @@ def rates(model: Any, image: Any, times: int) -> dict[str, float]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from napari_medseq.inference.frame import frame
+    from napari_medseq.inference.inputs.frame import frame
     from napari_medseq.inference.streaming import stream, stream_side_by_side
 
     layout = torch.channels_last
@@ -318,10 +318,10 @@ def limits(threads: int) -> None:
     import torch
 
     import napari_medseq as ms
-    from napari_medseq.inference import memory
-    from napari_medseq.inference.frame import frame
+    from napari_medseq.inference.inputs.frame import frame
+    from napari_medseq.inference.resources import memory
+    from napari_medseq.inference.resources.tuning import Plan
     from napari_medseq.inference.settings import InferenceSettings
-    from napari_medseq.inference.tuning import Plan
     from napari_medseq.models import Model, ModelInfo
     from napari_medseq.models.recurrent_unet import RecurrentUNet
 

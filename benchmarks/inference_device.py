@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import napari_medseq as ms
-from napari_medseq.inference import devices, tuning
+from napari_medseq.inference.resources import devices, tuning
 from napari_medseq.models import networks
 from napari_medseq.sequence import affine_from
 
@@ -124,7 +124,7 @@ def _sliding(image: Any, model: Any, where: torch.device) -> Callable[[], Any]:
     from monai.inferers import SlidingWindowInferer
     from monai.networks.nets import BasicUNet
 
-    from napari_medseq.inference.frame import frame
+    from napari_medseq.inference.inputs.frame import frame
 
     widths = (*model.network_definition["widths"], model.network_definition["widths"][0])
     network = BasicUNet(3, 1, 2, features=widths).eval().to(where)

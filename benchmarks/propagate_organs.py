@@ -6,7 +6,7 @@ Bodies with a wall of muscle, fat, bowel of two densities and air around them, n
 the wall, a spleen, a kidney with a hollow, both kidneys as one object, an oblique aorta, a muscle beside the spine, and a vertebra.
 100 slices of 3 mm, 256 × 256 pixels of 1.6 mm. The liver is carried along the left-right axis as well, a kidney along the front-back axis,
 and the spleen with intensities of 10⁻⁵ and 10⁵ times the size. Steps and Dice as in `propagate.py`. "unlimited": the same network with the
-image's intensities as they are (`prompt_contrast`).
+image's intensities as they are (`prompts.contrast`).
 """
 
 from __future__ import annotations

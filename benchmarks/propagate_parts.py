@@ -4,7 +4,7 @@
 
 Both kidneys of drawn abdomens (`propagate_organs.py`) as one label; drawn vessels that run obliquely through the slices; both cavities of
 ACDC hearts as one label; tumours of brain-tumor-progression, from which the network learned, so that only the difference counts. Rows are
-the objects that are carried in parts; steps and Dice as in `propagate.py`. The rules (`inference/prompt_parts.py`) were chosen on the
+the objects that are carried in parts; steps and Dice as in `propagate.py`. The rules (`inference/prompts/parts.py`) were chosen on the
 tumours, on the first ten images of hearts, on the first two abdomens, and on vessels of other courses; all but the tumours are left out.
 """
 
@@ -21,8 +21,8 @@ from scipy import ndimage
 
 import napari_medseq as ms
 from napari_medseq.evaluation.intervals import paired
-from napari_medseq.inference.prompt_parts import in_parts
-from napari_medseq.inference.prompted_objects import PromptedObject
+from napari_medseq.inference.prompts.objects import PromptedObject
+from napari_medseq.inference.prompts.parts import in_parts
 from napari_medseq.sequence import affine_from
 from propagate import COUNTS, dice, protocols, signed
 from propagate_cases import Case, cases

@@ -37,7 +37,7 @@ import contour_offset
 import napari_medseq as ms
 import ship
 from napari_medseq import files
-from napari_medseq.inference.working import FARTHEST, Scheme, Working, WorkingGrid
+from napari_medseq.inference.inputs.working import FARTHEST, Scheme, Working, WorkingGrid
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.training import splits
 

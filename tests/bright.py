@@ -14,7 +14,7 @@ from tests.tiny import write_segmentation_bundle
 
 @register("BrightForTests")
 class Bright(Stepwise):
-    """Labels voxels that are brighter than a limit, in robust units of the scan (`inference.intensity`); one step at a time."""
+    """Labels voxels that are brighter than a limit, in robust units of the scan (`inference.inputs.intensity`); one step at a time."""
 
     def __init__(self, limit: float = 6.0) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ skipped=75
 tools="pytest pytest-timeout pytest-xdist pytest-qt hypothesis"
 screen="xvfb-run -a -s '-screen 0 1400x1000x24'"
 # tests that no version of another package changes: of the house, the pages, the package, memory and bounds of time; and those of ONNX
-own="test_arrows.py test_house.py test_docs.py test_docs_quotes.py test_package.py inference/test_memory.py inference/test_export.py
+own="test_arrows.py test_house.py test_docs.py test_docs_quotes.py test_package.py inference/resources/test_memory.py inference/test_export.py
     models/test_bounds.py io/test_hostile_streams.py"
 # the viewer's tests that build every widget and every form, and use them
 windows="forms widgets narrow_docks nothing_outlives every_control compare_widget display_widget edit_widget preprocess_widget progression_widget"

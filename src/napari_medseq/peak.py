@@ -78,7 +78,7 @@ def expected_peak(visits: Sequence[Visit], chosen: Sequence[Chosen], model: Mode
 
 def warn_of_peak(study: Study, chosen: Sequence[Chosen], model: Model, *, register: str, device: str) -> None:
     """Say before the work starts that memory may not suffice for a study that was read, and what needs less."""
-    from napari_medseq.inference import devices
+    from napari_medseq.inference.resources import devices
 
     peak = expected_peak(study.visits, chosen, model, register=register)
     if devices.is_remote(device) or devices.choose(device)[0].type != "cpu":

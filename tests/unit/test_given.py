@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, MedseqError
-from napari_medseq.inference import devices
+from napari_medseq.inference.resources import devices
 
 ARRAY = np.zeros((3, 4, 5), np.float32)
 IMAGE = ms.ImageSequence(ARRAY, ("z", "y", "x"), np.eye(4))

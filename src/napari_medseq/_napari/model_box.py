@@ -294,7 +294,7 @@ def _listed() -> Listed:
     import torch
 
     import napari_medseq as ms
-    from napari_medseq.inference import devices
+    from napari_medseq.inference.resources import devices
     from napari_medseq.models import why_unsuitable
 
     where, why = devices.choose("auto")

@@ -49,7 +49,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, also that of a graphics card; torch is not imported for the check."""
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
-    from napari_medseq.inference.devices import is_out_of_memory
+    from napari_medseq.inference.resources.devices import is_out_of_memory
 
     return is_out_of_memory(error)
 
@@ -58,7 +58,7 @@ def _is_lost_device(error: BaseException) -> bool:
     """Whether a graphics card failed."""
     if "torch" not in sys.modules:
         return False
-    from napari_medseq.inference.devices import is_lost
+    from napari_medseq.inference.resources.devices import is_lost
 
     return is_lost(error)
 

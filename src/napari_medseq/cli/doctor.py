@@ -72,7 +72,7 @@ def _doctor(args: argparse.Namespace) -> None:
         return
     import torch
 
-    from napari_medseq.inference import devices
+    from napari_medseq.inference.resources import devices
 
     device, reason = devices.choose("auto")
     facts: dict[str, Any] = {

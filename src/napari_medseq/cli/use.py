@@ -115,8 +115,8 @@ def _segment(args: argparse.Namespace) -> int:
     common.distinct([args.out, args.probability, args.uncertainty])
     if args.again or args.format:
         raise SettingsError("--again and --format are for a folder as --out.")
-    from napari_medseq.inference.ensemble import models_of
     from napari_medseq.inference.folders import volumes_ml
+    from napari_medseq.inference.outputs.ensemble import models_of
 
     models = models_of(args.model)
     images = _chosen(args, models[0])
@@ -181,7 +181,7 @@ def _segment_folder(args: argparse.Namespace) -> int:
 
 def _classify(args: argparse.Namespace) -> None:
     import napari_medseq as ms
-    from napari_medseq.inference.ensemble import models_of
+    from napari_medseq.inference.outputs.ensemble import models_of
 
     common.check_csv(args.out)
     models = models_of(args.model)

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq.errors import ModelError
-from napari_medseq.inference import devices, remote, tuning, visits
-from napari_medseq.inference.answers import check_finite
-from napari_medseq.inference.ensemble import check_together, model_names, models_of
-from napari_medseq.inference.frame import Framing, frame
-from napari_medseq.inference.images import Images, exams
+from napari_medseq.inference.inputs import visits
+from napari_medseq.inference.inputs.frame import Framing, frame
+from napari_medseq.inference.inputs.images import Images, exams
+from napari_medseq.inference.inputs.slice_steps import SliceSteps, notes_of_image, rows_of_steps
 from napari_medseq.inference.network_passes import known_times, steps_of
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, network_of, prepared
-from napari_medseq.inference.slice_steps import SliceSteps, notes_of_image, rows_of_steps
+from napari_medseq.inference.outputs.ensemble import check_together, model_names, models_of
+from napari_medseq.inference.outputs.finite import check_finite
+from napari_medseq.inference.resources import devices, remote, tuning
 from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, tabular

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ModelError
-from napari_medseq.inference.images import Images
+from napari_medseq.inference.inputs.images import Images
 from napari_medseq.inference.options import SegmentOptions
-from napari_medseq.inference.prediction import Segmentation
+from napari_medseq.inference.outputs.prediction import Segmentation
 from napari_medseq.memory import zeros
 from napari_medseq.models import ModelInfo
 from napari_medseq.progress import Progress, part

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from napari_medseq.inference import memory
-from napari_medseq.inference.frame import Framing, across_axis, network_size, step_axes
-from napari_medseq.inference.intensity import Intensity
+from napari_medseq.inference.inputs.frame import Framing, across_axis, network_size, step_axes
+from napari_medseq.inference.inputs.intensity import Intensity
+from napari_medseq.inference.inputs.working import WorkingGrid
+from napari_medseq.inference.resources import memory
+from napari_medseq.inference.resources.tuning import Plan
 from napari_medseq.inference.settings import inference_settings
-from napari_medseq.inference.slab_steps import SlabSettings, starts
+from napari_medseq.inference.slabs.windows import SlabSettings, starts
 from napari_medseq.inference.sliding import WindowSettings, window_settings
-from napari_medseq.inference.tuning import Plan
-from napari_medseq.inference.working import WorkingGrid
 from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.models.stepwise import Stepwise

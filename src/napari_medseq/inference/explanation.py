@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_medseq.errors import ModelError, SettingsError
-from napari_medseq.inference import devices, remote, tuning
-from napari_medseq.inference.answers import check_finite
-from napari_medseq.inference.frame import Framing, frame
-from napari_medseq.inference.images import Images, exams, to_image_axes
+from napari_medseq.inference.inputs.frame import Framing, frame
+from napari_medseq.inference.inputs.images import Images, exams, to_image_axes
+from napari_medseq.inference.inputs.slice_steps import SliceSteps, notes_of_image, rows_of_steps
 from napari_medseq.inference.network_passes import known_times
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
-from napari_medseq.inference.slab_explanation import explained_slab
-from napari_medseq.inference.slabs import is_slab, slab_channels, slab_settings
-from napari_medseq.inference.slice_steps import SliceSteps, notes_of_image, rows_of_steps
+from napari_medseq.inference.outputs.finite import check_finite
+from napari_medseq.inference.resources import devices, remote, tuning
+from napari_medseq.inference.slabs.explanation import explained_slab
+from napari_medseq.inference.slabs.segmentation import is_slab, slab_channels, slab_settings
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded

@@ -18,7 +18,7 @@ import numpy as np
 from napari_medseq import io
 from napari_medseq.errors import MedseqError, OperationCancelled, ReadError, SettingsError
 from napari_medseq.geometry import voxel_volume_mm3
-from napari_medseq.inference.ensemble import models_of
+from napari_medseq.inference.outputs.ensemble import models_of
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.io.naming import channel_of, names_labels, stem
 from napari_medseq.io.numbered_pictures import holds_sequences

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from napari_medseq import geometry
 from napari_medseq.errors import ModelError, SettingsError
-from napari_medseq.inference import tuning
-from napari_medseq.inference.answers import check_finite
-from napari_medseq.inference.frame import Framing, Region, frame, step_axes
-from napari_medseq.inference.images import Images, exams
+from napari_medseq.inference.inputs.frame import Framing, Region, frame, step_axes
+from napari_medseq.inference.inputs.images import Images, exams
+from napari_medseq.inference.inputs.slice_steps import SliceSteps, notes_of_image, rows_of_steps
 from napari_medseq.inference.network_passes import probabilities, steps_of
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
+from napari_medseq.inference.outputs.finite import check_finite
+from napari_medseq.inference.resources import tuning
 from napari_medseq.inference.segmentation import Segmentation, segment
-from napari_medseq.inference.slabs import refuse_slab
-from napari_medseq.inference.slice_steps import SliceSteps, notes_of_image, rows_of_steps
+from napari_medseq.inference.slabs.segmentation import refuse_slab
 from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from napari_medseq.inference.frame import Framing
+from napari_medseq.inference.inputs.frame import Framing
+from napari_medseq.inference.resources.tuning import Plan
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.streaming import stream, stream_side_by_side
-from napari_medseq.inference.tuning import Plan
 from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.sequence import ImageSequence

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from napari_medseq.errors import MedseqError, ModelError
-from napari_medseq.inference import devices
-from napari_medseq.inference.frame import Region
+from napari_medseq.inference.inputs.frame import Region
 from napari_medseq.inference.network_passes import VIEWS
+from napari_medseq.inference.resources import devices
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.streaming import dropouts
 from napari_medseq.models import Model

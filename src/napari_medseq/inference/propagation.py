@@ -12,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError, ModelError, warn
-from napari_medseq.inference import devices, visits
-from napari_medseq.inference.planes import painted_axis, planes_along
-from napari_medseq.inference.prediction import Segmentation
-from napari_medseq.inference.prompt_carrying import Carrier
-from napari_medseq.inference.prompt_merging import Merged
-from napari_medseq.inference.prompt_parts import in_parts
-from napari_medseq.inference.prompt_passes import ready
-from napari_medseq.inference.prompt_window import PromptSettings
-from napari_medseq.inference.prompted_objects import Annotated, checked_steps, objects_of, one_label_image
-from napari_medseq.inference.prompted_visits import labels_by_visit, prompted_visits
+from napari_medseq.inference.inputs import visits
+from napari_medseq.inference.outputs.prediction import Segmentation
+from napari_medseq.inference.prompts.carrying import Carrier
+from napari_medseq.inference.prompts.merging import Merged
+from napari_medseq.inference.prompts.objects import Annotated, checked_steps, objects_of, one_label_image
+from napari_medseq.inference.prompts.parts import in_parts
+from napari_medseq.inference.prompts.passes import ready
+from napari_medseq.inference.prompts.planes import painted_axis, planes_along
+from napari_medseq.inference.prompts.visits import labels_by_visit, prompted_visits
+from napari_medseq.inference.prompts.window import PromptSettings
+from napari_medseq.inference.resources import devices
 from napari_medseq.inference.upright import Upright
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.prompted_unet import PromptedNetwork
@@ -102,7 +103,7 @@ def propagate(
     Memory beyond the image, per step and whatever the number of objects: the labels; where there are several objects 2 bytes per
     pixel of the boxes that they fill, and no more than 2 per pixel of the image; 5 bytes per pixel of the windows that wait, up to
     128 MB; and of the one object that is carried (of several small ones, up to 16 MB) 52 bytes per pixel of its window beside the
-    network's features (`prompt_passes`), of which there are no more than half a gigabyte.
+    network's features (`prompts.passes`), of which there are no more than half a gigabyte.
 
     Parameters
     ----------

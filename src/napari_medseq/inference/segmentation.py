@@ -9,17 +9,19 @@ from typing import Unpack, overload
 import numpy as np
 
 from napari_medseq.errors import MedseqError, ModelError
-from napari_medseq.inference import devices, dynamic, remote, visits
-from napari_medseq.inference.ensemble import check_together, models_of
-from napari_medseq.inference.frame import Region
-from napari_medseq.inference.images import Images, exams
+from napari_medseq.inference import dynamic
+from napari_medseq.inference.inputs import visits
+from napari_medseq.inference.inputs.frame import Region
+from napari_medseq.inference.inputs.images import Images, exams
+from napari_medseq.inference.inputs.working import stacked_channels
 from napari_medseq.inference.options import Output, RunKeywords, RunOptions, SegmentKeywords, SegmentOptions
-from napari_medseq.inference.prediction import Segmentation
+from napari_medseq.inference.outputs.ensemble import check_together, models_of
+from napari_medseq.inference.outputs.prediction import Segmentation
+from napari_medseq.inference.resources import devices, remote
 from napari_medseq.inference.segmentation_run import SegmentationRun
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
-from napari_medseq.inference.slabs import is_slab, segment_slabs
+from napari_medseq.inference.slabs.segmentation import is_slab, segment_slabs
 from napari_medseq.inference.sliding import warn_of_preprocessing, window_settings
-from napari_medseq.inference.working import stacked_channels
 from napari_medseq.models import Model, ModelLike
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress

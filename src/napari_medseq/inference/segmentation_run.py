@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import MedseqError, warn
-from napari_medseq.inference import devices, memory, tuning, visits
-from napari_medseq.inference.answers import check_finite
-from napari_medseq.inference.frame import Framing, frame
-from napari_medseq.inference.images import at_hand
+from napari_medseq.inference.inputs import visits
+from napari_medseq.inference.inputs.frame import Framing, frame
+from napari_medseq.inference.inputs.images import at_hand
+from napari_medseq.inference.inputs.slice_steps import SliceSteps, rows_of_steps
 from napari_medseq.inference.network_passes import averaged, known_times, probabilities, steps_of, varied
 from napari_medseq.inference.options import SegmentOptions
-from napari_medseq.inference.prediction import PatchAccumulator, Segmentation, to_images, with_warnings
+from napari_medseq.inference.outputs.finite import check_finite
+from napari_medseq.inference.outputs.prediction import PatchAccumulator, Segmentation, to_images, with_warnings
+from napari_medseq.inference.resources import devices, memory, tuning
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
-from napari_medseq.inference.slice_steps import SliceSteps, rows_of_steps
 from napari_medseq.inference.sliding import WindowSettings, window_framing, window_probabilities
 from napari_medseq.inference.upright import Upright
 from napari_medseq.memory import warn_if_short

@@ -40,8 +40,8 @@ class InferenceSettings(BundleSettings):
         The network's pixel size; None keeps the image's own.
     step_mm : float or None
         Distance of the slices that the network learned from, in mm; None: any. Slices less than two thirds of it apart are averaged to that
-        distance, and probabilities are interpolated back to the image's own slices (`slice_steps`); others are taken as they are. Only
-        along slices whose distance is known.
+        distance, and probabilities are interpolated back to the image's own slices (`inputs.slice_steps`); others are taken as they
+        are. Only along slices whose distance is known.
     size : (int, int) or None
         Rows and columns that a classifier sees at least: edges of smaller images go on to that size, as they did in training, since its
         answer depends on how much of an image is background.

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError, warn
-from napari_medseq.inference.frame import Framing
+from napari_medseq.inference.inputs.frame import Framing
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, check_same_grid
 from napari_medseq.settings import Settings, checked

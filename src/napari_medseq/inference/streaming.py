@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError
-from napari_medseq.inference.tuning import Plan
+from napari_medseq.inference.resources.tuning import Plan
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.stepwise import Stepwise
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.geometry import Reorientation
-from napari_medseq.inference.frame import Region
-from napari_medseq.inference.prediction import Segmentation
+from napari_medseq.inference.inputs.frame import Region
+from napari_medseq.inference.outputs.prediction import Segmentation
 from napari_medseq.sequence import SPACE, ImageSequence, check_same_grid
 from napari_medseq.unread import UnreadVoxels
 from napari_medseq.volumes.part import part_of

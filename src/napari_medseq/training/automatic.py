@@ -15,11 +15,11 @@ import torch
 
 from napari_medseq import files, record
 from napari_medseq.errors import SettingsError, warn
-from napari_medseq.inference import devices
 from napari_medseq.inference.doubts import Doubt
-from napari_medseq.inference.slab_steps import SlabSettings
-from napari_medseq.inference.tuning import has_bfloat16
-from napari_medseq.inference.working import Working
+from napari_medseq.inference.inputs.working import Working
+from napari_medseq.inference.resources import devices
+from napari_medseq.inference.resources.tuning import has_bfloat16
+from napari_medseq.inference.slabs.windows import SlabSettings
 from napari_medseq.models import Model, bundle, load_model, networks
 from napari_medseq.models.plain import Plain
 from napari_medseq.models.slab_unet import SlabUNet

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_medseq import record
-from napari_medseq.inference.slab_steps import SlabSettings
+from napari_medseq.inference.slabs.windows import SlabSettings
 from napari_medseq.models import bundle
 from napari_medseq.models.plain import Definition
 from napari_medseq.training.automatic_config import AutoConfig

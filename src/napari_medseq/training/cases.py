@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.inference.frame import Framing, frame, take
-from napari_medseq.inference.visits import VisitStack
+from napari_medseq.inference.inputs.frame import Framing, frame, take
+from napari_medseq.inference.inputs.visits import VisitStack
 from napari_medseq.sequence import ImageSequence
 
 _LARGEST_LABEL = 126

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import nn
 
 from napari_medseq.errors import ModelError, SettingsError
-from napari_medseq.inference.slabs import refuse_slab
+from napari_medseq.inference.slabs.segmentation import refuse_slab
 from napari_medseq.models import Model, ModelLike, bundle, loaded, networks
 from napari_medseq.models.factorised import rank_for, replace, suitable
 from napari_medseq.models.pruning import prune

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from napari_medseq.files import path_of
+from napari_medseq.inference.inputs.visits import Registration
 from napari_medseq.inference.settings import InferenceSettings
-from napari_medseq.inference.visits import Registration
 from napari_medseq.settings import PathText, Settings, checked
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import LossSettings

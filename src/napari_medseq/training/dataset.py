@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_medseq.errors import MedseqError, SettingsError
-from napari_medseq.inference.visits import days_of, stack_visits, to_common_space
+from napari_medseq.inference.inputs.visits import days_of, stack_visits, to_common_space
 from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Visit

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, unheard, warn
-from napari_medseq.inference.working import grey_channels, stacked_channels
+from napari_medseq.inference.inputs.working import grey_channels, stacked_channels
 from napari_medseq.io.naming import stem
 from napari_medseq.io.numbered_pictures import stack, stack_frames
 from napari_medseq.memory import LARGE, available_bytes

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
-from napari_medseq.inference import devices
+from napari_medseq.inference.resources import devices
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_medseq.errors import MedseqError, unheard, warn
-from napari_medseq.inference.frame import frame
+from napari_medseq.inference.inputs.frame import frame
 from napari_medseq.inference.upright import Upright
 from napari_medseq.models.info import COLOURS
 from napari_medseq.progress import Cancelled, Progress, with_progress

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
-from napari_medseq.inference.working import canonical_turn
+from napari_medseq.inference.inputs.working import canonical_turn
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.settings import Settings
 from napari_medseq.training.kind import Kind, KindMeasuring

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from napari_medseq.errors import SettingsError, warn
-from napari_medseq.inference.slab_planes import planes_of
-from napari_medseq.inference.slab_steps import SlabSettings, starts
+from napari_medseq.inference.slabs.answer import planes_of
+from napari_medseq.inference.slabs.windows import SlabSettings, starts
 from napari_medseq.masks.overlap import Overlap
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.training import splits

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 
 from napari_medseq.inference.doubts import Doubt
-from napari_medseq.inference.working import Scheme, StepAxis
+from napari_medseq.inference.inputs.working import Scheme, StepAxis
 from napari_medseq.models.info import COLOURS
 from napari_medseq.training.fingerprint import THICKER, ChannelFacts, Fingerprint
 from napari_medseq.training.kind import four_digits

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError, warn
-from napari_medseq.inference.working import Working, working_volume
+from napari_medseq.inference.inputs.working import Working, working_volume
 from napari_medseq.memory import zeros
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training.budget import Deadline

@@ -17,11 +17,11 @@ from pydantic import Field
 from torch import Tensor
 
 from napari_medseq.errors import MedseqError, ModelError
-from napari_medseq.inference import tuning
-from napari_medseq.inference.planes import painted_axis, planes_along
-from napari_medseq.inference.prompt_parts import in_parts
-from napari_medseq.inference.prompt_window import PromptSettings
-from napari_medseq.inference.prompted_objects import Annotated, objects_of, one_label_image
+from napari_medseq.inference.prompts.objects import Annotated, objects_of, one_label_image
+from napari_medseq.inference.prompts.parts import in_parts
+from napari_medseq.inference.prompts.planes import painted_axis, planes_along
+from napari_medseq.inference.prompts.window import PromptSettings
+from napari_medseq.inference.resources import tuning
 from napari_medseq.masks.overlap import Overlap
 from napari_medseq.models import Model
 from napari_medseq.models.prompted_unet import PromptedNetwork

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_medseq.inference.planes import Planes
-from napari_medseq.inference.prompt_carrying import FilledWindow, fill
-from napari_medseq.inference.prompt_window import Growth, PromptSettings, window_around
-from napari_medseq.inference.prompted_objects import PromptedObject
+from napari_medseq.inference.prompts.carrying import FilledWindow, fill
+from napari_medseq.inference.prompts.objects import PromptedObject
+from napari_medseq.inference.prompts.planes import Planes
+from napari_medseq.inference.prompts.window import Growth, PromptSettings, window_around
 from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.training.prompted_augment import bending, spoiled
 from napari_medseq.training.prompted_training import PromptedBatch

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from napari_medseq.errors import MedseqError, SettingsError
-from napari_medseq.inference import devices
+from napari_medseq.inference.resources import devices
 from napari_medseq.inference.settings import InferenceSettings
-from napari_medseq.inference.slabs import is_slab
+from napari_medseq.inference.slabs.segmentation import is_slab
 from napari_medseq.masks.imagelike import refuse_image
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress

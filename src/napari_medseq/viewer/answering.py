@@ -15,8 +15,8 @@ import numpy as np
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
-from napari_medseq.inference.planes import painted_axis, planes_along
-from napari_medseq.inference.prediction import Segmentation
+from napari_medseq.inference.outputs.prediction import Segmentation
+from napari_medseq.inference.prompts.planes import painted_axis, planes_along
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.viewer.editing import editing_of

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-    from napari_medseq.inference.prediction import Segmentation
+    from napari_medseq.inference.outputs.prediction import Segmentation
     from napari_medseq.sequence import ImageSequence
 
 
@@ -180,7 +180,7 @@ def interpolated(painted: ImageSequence, axis_name: str | None = None) -> Segmen
     MedseqError
         If the labels have frames of volumes, or no label has a gap to fill; see `masks.interpolation.interpolate_slices`.
     """
-    from napari_medseq.inference.prediction import Segmentation  # loads torch
+    from napari_medseq.inference.outputs.prediction import Segmentation  # loads torch
     from napari_medseq.masks.interpolation import interpolate_slices
 
     data = np.asarray(painted.data)

@@ -112,7 +112,7 @@ def segment(
     ModelError
         If the model does not fit an image; the layers stay as they were.
     """
-    from napari_medseq.inference.ensemble import models_of
+    from napari_medseq.inference.outputs.ensemble import models_of
 
     chosen = list(images) if isinstance(images, Iterable) else [images]
     models = models_of(model)

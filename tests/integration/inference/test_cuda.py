@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqWarning
-from napari_medseq.inference import tuning
 from napari_medseq.inference.explanation import Method
+from napari_medseq.inference.resources import tuning
+from napari_medseq.inference.resources.tuning import Plan
 from napari_medseq.inference.streaming import stream_side_by_side
-from napari_medseq.inference.tuning import Plan
 from napari_medseq.models import Model
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.models.stepwise import Stepwise

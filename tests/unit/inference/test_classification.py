@@ -10,7 +10,7 @@ import torch
 
 import napari_medseq as ms
 from napari_medseq.errors import OperationCancelled
-from napari_medseq.inference import tuning
+from napari_medseq.inference.resources import tuning
 from napari_medseq.models import networks
 from napari_medseq.sequence import Visit
 from tests.unit.training.small import CLASSIFIER, blob, model

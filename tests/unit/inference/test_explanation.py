@@ -68,7 +68,7 @@ def test_grad_cam_equals_autograd_through_the_whole_network(tmp_path: Path, netw
     """The streamed map against one backward pass through the undivided network, with a recurrence that matters."""
     from torch.nn import functional
 
-    from napari_medseq.inference.frame import frame
+    from napari_medseq.inference.inputs.frame import frame
     from napari_medseq.models.recurrent_unet import with_neighbours
 
     m, seq = model(tmp_path / "m", network), blob(shape=(4, 24, 24))

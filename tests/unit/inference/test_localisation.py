@@ -15,7 +15,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError, OperationCancelled
 from napari_medseq.evaluation import evaluate
 from napari_medseq.evaluation.locations import box_iou
-from napari_medseq.inference.frame import frame
+from napari_medseq.inference.inputs.frame import frame
 from napari_medseq.inference.localisation import Location, Locations, locate
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.models import Model

@@ -17,10 +17,10 @@ from scipy import ndimage
 
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, GeometryError, MedseqError, ModelError, OperationCancelled
-from napari_medseq.inference import prompt_carrying, prompt_passes
-from napari_medseq.inference.planes import planes_along
-from napari_medseq.inference.prompt_window import PromptSettings
-from napari_medseq.inference.prompted_objects import objects_of
+from napari_medseq.inference.prompts import carrying, passes
+from napari_medseq.inference.prompts.objects import objects_of
+from napari_medseq.inference.prompts.planes import planes_along
+from napari_medseq.inference.prompts.window import PromptSettings
 from napari_medseq.models import Model
 from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
@@ -158,18 +158,18 @@ def test_many_objects_at_once(plain: Model) -> None:
 
 @pytest.mark.parametrize("together", [0, 1 << 30])
 def test_objects_get_together_what_each_gets_alone(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
-    monkeypatch.setattr(prompt_carrying, "_TOGETHER_CPU", together)  # one by one, and as one batch
+    monkeypatch.setattr(carrying, "_TOGETHER_CPU", together)  # one by one, and as one batch
     parts = {k + 1: box((9, 48, 120), (1, 8), (16, 30), (40 * k + 12, 40 * k + 26)) for k in range(3)}
     image = image_of(np.logical_or.reduce(list(parts.values())))
     drawn = painted_on(image, parts, "z", [4])
     planes = planes_along(image, "z")
-    network, settings = prompt_passes.ready(prompted_network(), CPU), PromptSettings()
-    carrier = prompt_carrying.Carrier(planes, planes.view(np.asarray(drawn.data)), network, settings, CPU)
-    objects, all_ = objects_of(drawn, planes, None), dict[int, prompt_carrying.CarriedObject]()
+    network, settings = passes.ready(prompted_network(), CPU), PromptSettings()
+    carrier = carrying.Carrier(planes, planes.view(np.asarray(drawn.data)), network, settings, CPU)
+    objects, all_ = objects_of(drawn, planes, None), dict[int, carrying.CarriedObject]()
     carrier.carry(objects, lambda found: all_.update({found.object.value: found}))
     assert sorted(all_) == [1, 2, 3]
     for one in objects:
-        alone: list[prompt_carrying.CarriedObject] = []
+        alone: list[carrying.CarriedObject] = []
         carrier.carry([one], alone.append)
         assert alone[0].window == all_[one.value].window
         assert torch.allclose(torch.sigmoid(alone[0].logits), torch.sigmoid(all_[one.value].logits), atol=1e-4)
@@ -224,13 +224,13 @@ def test_the_network_sees_intensities_near_the_object_only(
     air = np.array(image.data)
     air[:, :, 36:] = -1000
     seen: list[float] = []
-    sequence = prompt_carrying.Carrier._sequence
+    sequence = carrying.Carrier._sequence
 
     def watched(self: Any, group: Any) -> Any:
         seen.extend(float(w.image.min()) for w in group)
         return sequence(self, group)
 
-    monkeypatch.setattr(prompt_carrying.Carrier, "_sequence", watched)
+    monkeypatch.setattr(carrying.Carrier, "_sequence", watched)
     model = replace(mixed, inference={"contrast": contrast})
     ms.propagate(image.replace(data=air), painted_on(image, {1: TUBE}, "z", [4]), model)
     assert seen
@@ -262,10 +262,10 @@ def test_the_answer_does_not_depend_on_the_chunk(
     image = image_of(TUBE)
     labels = painted_on(image, {1: TUBE}, "z", [2, 6])
     expected = data_of(ms.propagate(image, labels, mixed))
-    monkeypatch.setattr(prompt_passes, "_CHUNK", chunk)
-    monkeypatch.setattr(prompt_passes, "_ROOMY", roomy)
-    monkeypatch.setattr(prompt_carrying, "_HELD", 0)
-    monkeypatch.setattr(prompt_carrying, "_TOGETHER_CPU", 0)
+    monkeypatch.setattr(passes, "_CHUNK", chunk)
+    monkeypatch.setattr(passes, "_ROOMY", roomy)
+    monkeypatch.setattr(carrying, "_HELD", 0)
+    monkeypatch.setattr(carrying, "_TOGETHER_CPU", 0)
     assert np.array_equal(data_of(ms.propagate(image, labels, mixed)), expected)
 
 

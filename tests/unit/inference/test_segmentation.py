@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, MedseqError, ModelError, OperationCancelled
-from napari_medseq.inference.frame import frame
-from napari_medseq.inference.prediction import remove_small_objects
+from napari_medseq.inference.inputs.frame import frame
+from napari_medseq.inference.outputs.prediction import remove_small_objects
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.sequence import ImageSequence, Visit, affine_from

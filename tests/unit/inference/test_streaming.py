@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.network_passes import VIEWS, View
+from napari_medseq.inference.resources.tuning import Plan, choose, measure, placed, prepare
 from napari_medseq.inference.streaming import stream, stream_side_by_side
-from napari_medseq.inference.tuning import Plan, choose, measure, placed, prepare
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from tests.narrowing import of
 from tests.unit.training.small import UNET, blob, model
@@ -121,7 +121,7 @@ def test_a_view_comes_back_to_its_own_pixels(view: View) -> None:
 def test_uncertainty_over_views_is_the_entropy_of_their_mean(tmp_path: Path) -> None:
     m, seq = model(tmp_path / "m", {**UNET, "ahead": 0}), blob(shape=(3, 24, 24))
     out = ms.segment(seq, m, outputs=("uncertainty", "labels"), views=3, device="cpu")
-    from napari_medseq.inference.frame import frame
+    from napari_medseq.inference.inputs.frame import frame
 
     f = frame([seq], along="slices", pixel_mm=None, stride=4)
     x = torch.stack([f.read([seq], i) for i in range(f.steps)])

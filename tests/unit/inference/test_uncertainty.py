@@ -13,7 +13,7 @@ import torch
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
-from napari_medseq.inference.frame import frame
+from napari_medseq.inference.inputs.frame import frame
 from napari_medseq.inference.streaming import stream
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from tests.narrowing import of

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import napari_medseq as ms
 from napari_medseq.errors import ModelError
-from napari_medseq.inference.frame import frame
+from napari_medseq.inference.inputs.frame import frame
 from napari_medseq.models import Model, ModelInfo, networks, targets
 from napari_medseq.models.encoders import build_encoder
 from napari_medseq.models.heads import DenseHead

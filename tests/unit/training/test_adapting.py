@@ -11,9 +11,9 @@ import torch
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ModelError, OperationCancelled, SettingsError
-from napari_medseq.inference.planes import planes_along
-from napari_medseq.inference.prompt_window import PromptSettings
-from napari_medseq.inference.prompted_objects import objects_of
+from napari_medseq.inference.prompts.objects import objects_of
+from napari_medseq.inference.prompts.planes import planes_along
+from napari_medseq.inference.prompts.window import PromptSettings
 from napari_medseq.models import Model
 from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.models.prompting import HORIZON

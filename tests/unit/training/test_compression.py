@@ -10,7 +10,7 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, OperationCancelled
-from napari_medseq.inference import tuning
+from napari_medseq.inference.resources import tuning
 from napari_medseq.models import Model, networks
 from napari_medseq.training.compression import measures
 from tests.narrowing import some

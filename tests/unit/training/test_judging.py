@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from napari_medseq.errors import MedseqWarning, SettingsError
-from napari_medseq.inference.slab_planes import planes_of
-from napari_medseq.inference.slab_steps import SlabSettings
-from napari_medseq.inference.working import Working
+from napari_medseq.inference.inputs.working import Working
+from napari_medseq.inference.slabs.answer import planes_of
+from napari_medseq.inference.slabs.windows import SlabSettings
 from napari_medseq.masks.overlap import Overlap
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.training.judging import _overlaps, choose_judges, judged, seconds_to_judge

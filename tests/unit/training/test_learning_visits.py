@@ -14,7 +14,7 @@ from torch import Tensor
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ModelError, SettingsError
-from napari_medseq.inference.visits import stack_visits
+from napari_medseq.inference.inputs.visits import stack_visits
 from napari_medseq.models import networks
 from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.sequence import ImageSequence
