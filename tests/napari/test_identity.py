@@ -48,6 +48,26 @@ def test_a_file_that_belongs_to_no_patient_shows_its_name_and_slice(tmp_path: Pa
     assert "medseq identity" not in texts(viewer)
 
 
+def test_of_two_files_the_slices_of_the_one_that_covers_the_other_are_counted(tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    for folder, depth, value in (("one", 8, 1), ("other", 10, 2)):
+        (tmp_path / folder).mkdir()
+        image = ms.ImageSequence(np.full((depth, 6, 7), value, np.uint8), ("z", "y", "x"), np.eye(4), modality="MR")
+        verbs.open_path(viewer, ms.write(image.replace(name="ED"), tmp_path / folder / "ED.nii.gz"))
+    viewer.dims.set_point(0, 3.0)
+    assert texts(viewer)["medseq identity"].splitlines()[1:] == ["slice 4 of 10"]
+    assert [reading.text for reading in verbs.values_at(viewer, (3.0, -2.0, -2.0))] == ["ED [1]: 2", "ED: 1"]
+    viewer.layers[1].blending = "additive"
+    viewer.dims.set_point(0, 2.0)
+    assert texts(viewer)["medseq identity"].splitlines()[1:] == ["slice 3 of 8"]
+    viewer.layers[1].blending = "translucent"
+    viewer.dims.set_point(0, 9.0)
+    assert texts(viewer)["medseq identity"].splitlines()[1:] == ["slice 10 of 10"]
+    viewer.layers.move(1, 0)
+    viewer.dims.set_point(0, 1.0)
+    assert texts(viewer)["medseq identity"].splitlines()[1:] == ["slice 2 of 8"]
+
+
 @pytest.mark.parametrize("canvas", [0.0, 1.0])
 def test_texts_on_the_canvas_are_read_in_both_themes(ball_study: Path, canvas: float) -> None:
     viewer = ViewerModel()

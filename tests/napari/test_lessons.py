@@ -159,12 +159,16 @@ def test_the_slice_of_the_most_doubt_is_next_and_not_one_that_is_painted(taught:
     seq = verbs.to_sequence(image)
     sure = np.zeros(SHAPE, np.float32)
     axis = seq.axes.index(seq.slice_axis)
-    np.moveaxis(sure, axis, 0)[4] = 0.5
+    np.moveaxis(sure, axis, 0)[4] = 0.6
     np.moveaxis(sure, axis, 0)[2] = 0.9
     found = result(seq, np.ones(SHAPE, np.uint8), sure)
     assert verbs.doubtful_slice(found, []) == 2
     assert verbs.doubtful_slice(found, [2]) == 4
     assert verbs.doubtful_slice(found, [2, 4]) is None
+    np.moveaxis(sure, axis, 0)[3] = 0.8  # beside slice 2: once that is corrected, slice 4 is worth more
+    found = result(seq, np.ones(SHAPE, np.uint8), sure)
+    assert verbs.doubtful_slice(found, [0]) == 2
+    assert verbs.doubtful_slice(found, [0, 2]) == 4
     verbs.go_to_slice(viewer, labels, 4)
     shown = np.asarray(labels.world_to_data(viewer.dims.point)).round().astype(int)
     assert shown[axis] == verbs_index(labels, [4, 4, 4])[axis]

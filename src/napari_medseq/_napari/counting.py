@@ -40,8 +40,8 @@ class SliderTexts(QObject):  # type: ignore[misc]
             # after napari's own callback, which writes the number from 0
             getattr(viewer.dims.events, event).connect(self.update, position="last")
         viewer.events.title.connect(self.update, position="last")  # another patient is in front
-        viewer.layers.events.inserted.connect(self.update, position="last")
-        viewer.layers.events.removed.connect(self.update, position="last")
+        for event in ("inserted", "removed", "reordered"):
+            getattr(viewer.layers.events, event).connect(self.update, position="last")
         self.update()  # images may have been there before
 
     def update(self, _event: object = None) -> None:

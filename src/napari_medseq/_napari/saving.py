@@ -117,10 +117,13 @@ def save_result_in_job(
     return _save_in_job(viewer, work, title, partial(verbs.write_taken_result, snapshot, path, rules=rules), finish)
 
 
-def ask_save_layer(viewer: ViewerModel, layer: Layer, work: WorkBar, parent: QWidget) -> bool:
+def ask_save_layer(
+    viewer: ViewerModel, layer: Layer, work: WorkBar, parent: QWidget, inside: Sequence[Layer] = ()
+) -> bool:
     """Ask for a file and save a mask or an image there as it is now, in its own geometry.
 
-    napari's own dialog offers napari's kinds of files first, and fails for the others as long as no other kind is chosen there.
+    Layers whose voxels it holds (`inside`) count as saved with it. napari's own dialog offers napari's kinds of files first, and fails
+    for the others as long as no other kind is chosen there.
 
     Returns
     -------
@@ -147,7 +150,7 @@ def ask_save_layer(viewer: ViewerModel, layer: Layer, work: WorkBar, parent: QWi
             )
     if isinstance(seq.data, np.ndarray):
         seq = seq.replace(data=np.array(seq.data))  # painting may go on
-    changes = verbs.editing_of(viewer).unsaved.as_they_are([layer])
+    changes = verbs.editing_of(viewer).unsaved.as_they_are([layer, *map(real, inside)])
 
     def write(**_whole_or_not_at_all: object) -> Path:
         return ms.write(seq, path)

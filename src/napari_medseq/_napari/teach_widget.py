@@ -428,9 +428,11 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.viewer.status = f"Finished: {numbers}." if numbers else "No object is finished."
 
     def _save(self) -> None:
-        """Save the answer."""
-        if self.answer is not None:
-            ask_save_layer(self.viewer, self.answer, self.work, self)
+        """Save the answer, and with it the painted labels, if it holds them."""
+        answer, labels = self.answer, self.labels.layer
+        if answer is not None:
+            held = labels is not None and verbs.holds_painted(answer, labels)
+            ask_save_layer(self.viewer, answer, self.work, self, [labels] if held else [])
 
     def _look_next(self) -> None:
         if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:

@@ -18,7 +18,7 @@ from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.placement import along_of, camera_of
 from napari_medseq.viewer.proxies import real
 from napari_medseq.viewer.study import facts_of, series_name, studies_in, visits_of
-from napari_medseq.viewer.visibility import set_visible
+from napari_medseq.viewer.visibility import covers, set_visible
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -149,10 +149,14 @@ def _shown_of(viewer: ViewerModel, study: str | None) -> list[Layer]:
 
 
 def image_in_front(viewer: ViewerModel) -> Layer | None:
-    """The image whose slices are counted on the canvas: the lowest visible one of the patient in front, at the visit
-    that is shown; where no patient is open, the lowest visible one that a file held."""
-    shown = _shown_of(viewer, patient_in_front(viewer))
-    return next((layer for layer in shown if layer_kind(layer) == "image"), None)
+    """The image whose slices are counted on the canvas: of the visible ones of the patient in front, at the visit that is shown, the
+    topmost one that hides what is below it, where its slices are shown, else the lowest; where no patient is open, of those that a
+    file held."""
+    shown = [layer for layer in _shown_of(viewer, patient_in_front(viewer)) if layer_kind(layer) == "image"]
+    for layer in reversed(shown[1:]):
+        if covers(layer) and shown_step(viewer, layer, along_of(viewer)) is not None:
+            return layer
+    return shown[0] if shown else None
 
 
 def shown_step(viewer: ViewerModel, layer: Layer, along: str) -> tuple[int, int] | None:
@@ -219,6 +223,7 @@ class _Described:
             event.connect(self.update)
         camera_of(viewer).events.connect(self._camera_moved)
         viewer.layers.events.removed.connect(self.update)
+        viewer.layers.events.reordered.connect(self.update)
         viewer.layers.events.inserted.connect(self._inserted)
         editing_of(viewer).events.arrived.connect(self._arrived)
         editing_of(viewer).events.changed.connect(self._retitle)
@@ -238,10 +243,11 @@ class _Described:
         layer: Layer = event.value
         viewer = self._viewer()
         study = facts_of(layer).get("study")
-        layer.events.visible.connect(self.update)
-        if viewer is None or study is None:
+        for event in (layer.events.visible, layer.events.opacity, layer.events.blending):
+            event.connect(self.update)
+        if viewer is None:
             return
-        if study not in self._known:
+        if study is not None and study not in self._known:
             self._known.add(study)
             if layer.visible and len(self._known) > 1:
                 bring_to_front(viewer, study)

@@ -252,10 +252,23 @@ def slice_doubt(segmentation: Segmentation) -> NDArray[np.float64] | None:
 
 
 def most_doubtful(doubt: NDArray[np.float64], done: Iterable[int]) -> int | None:
-    """The slice with the most doubt among those that are not done; None if none is in doubt."""
+    """The slice with the most doubt among those that are not done; None if none is in doubt.
+
+    A slice that was in doubt and is done now will help its neighbours in the next answer: their doubt counts less, by how much nearer
+    the nearest slice that is done has come.
+    """
+    steps = np.array(sorted(k for k in done if k < len(doubt)), dtype=int)
     left = doubt.copy()
-    left[[k for k in done if k < len(left)]] = 0.0
+    left[steps] = 0.0
+    known = steps[doubt[steps] == 0]  # which the answer was computed from
+    if 0 < known.size < steps.size:
+        left *= _nearest(len(doubt), steps) / np.maximum(_nearest(len(doubt), known), 1)
     return int(left.argmax()) if len(left) and left.max() > 0 else None
+
+
+def _nearest(count: int, steps: NDArray[np.int_]) -> NDArray[np.int_]:
+    """How many steps each of so many steps is away from the nearest of these."""
+    return np.asarray(np.abs(np.arange(count)[:, None] - steps).min(axis=1))
 
 
 def doubtful_slice(segmentation: Segmentation, done: Sequence[int]) -> int | None:

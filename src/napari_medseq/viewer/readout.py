@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary, ref
@@ -87,14 +88,25 @@ def values_at(viewer: ViewerModel, position: Sequence[float] | None = None) -> l
     """
     where = tuple(viewer.cursor.position if position is None else position)
     visit = shown_visit(viewer)
-    readings = []
+    there: list[tuple[Layer, float]] = []
     for layer in reversed(list(viewer.layers)):
         kind = layer_kind(layer)
         if layer.visible and kind in ("image", "labels") and visit_of(layer) in (None, visit):
             value = _value(viewer, layer, where)
             if value is not None and (kind == "image" or value):
-                readings.append(_of_label(layer, value) if kind == "labels" else _of_image(layer, value))
-    return readings
+                there.append((layer, value))
+    titles = Counter(_title(layer) for layer, _ in there if layer_kind(layer) == "image")
+    return [
+        _of_label(layer, value)
+        if layer_kind(layer) == "labels"
+        else _of_image(layer, value, _title(layer) if titles[_title(layer)] == 1 else str(layer.name))
+        for layer, value in there
+    ]
+
+
+def _title(layer: Layer) -> str:
+    """The short name of an image, which is that of its series."""
+    return series_name(facts_of(layer)) or str(layer.name)
 
 
 def _value(viewer: ViewerModel, layer: Layer, where: tuple[float, ...]) -> float | None:
@@ -117,10 +129,9 @@ def _of_label(layer: Labels, value: float) -> Reading:
     return Reading(layer, label, "", f"label {label}{named}")
 
 
-def _of_image(layer: Image, value: float) -> Reading:
+def _of_image(layer: Image, value: float, title: str) -> Reading:
     unit = _unit(layer)
     padding = is_padding(np.asarray(value), from_layer(layer)) if facts_of(layer) else None
-    title = series_name(facts_of(layer)) or layer.name
     if padding is not None and bool(padding):
         return Reading(layer, None, unit.name, f"{title}: outside the scan (padding)")
     number = value * unit.factor

@@ -233,12 +233,12 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
     seq = _layers.from_layer(image)
     still = seq.frame(0) if "t" in seq.axes and "z" in seq.axes else seq
     shape = [still.size(axis) for axis in still.axes if axis != "c"]
-    mask = still.labels_like(np.zeros(shape, np.uint16), name=f"{seq.name}_labels", label_names={1: "lesion"})
+    mask = still.labels_like(np.zeros(shape, np.uint16), name=f"{seq.name}_labels", label_names={})
     facts = {k: v for k, v in _studies.facts_of(image).items() if k in _studies.ABOUT}
     visit = None if "t" in seq.axes else _studies.facts_of(image).get("visit")
     data = _layers.to_layer_data(
         mask, visit=visit, facts=facts, along=along_of(viewer), name=name or f"{image.name} painted",
-        colormap=_colours_to_paint_in(viewer, mask.label_names, facts, mask.name), **_place_of(image, mask),
+        colormap=_colours_to_paint_in(viewer, facts, mask.name), **_place_of(image, mask),
     )  # fmt: skip
     layer = add_layers(viewer, [data])[0]
     _studies.facts_of(layer)["along"] = along_of(viewer)
@@ -251,9 +251,7 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
     return layer
 
 
-def _colours_to_paint_in(
-    viewer: ViewerModel, names: Mapping[int, str], facts: Mapping[str, object], name: str
-) -> LabelColormapBase:
+def _colours_to_paint_in(viewer: ViewerModel, facts: Mapping[str, object], name: str) -> LabelColormapBase:
     """The colours of the same mask at another visit; else ones that no mask here has, so that painting stands out."""
     masks = [layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels"]
     series = _studies.series_name({**facts, "name": name})
@@ -263,7 +261,7 @@ def _colours_to_paint_in(
         if same_study and facts.get("study") is not None and _studies.series_name(other_facts) == series:
             colours: LabelColormapBase = layer.colormap
             return colours
-    return looks.mask_colormap(looks.distinct_colours(names, {}, looks.colours_in_use(masks)))
+    return looks.mask_colormap(looks.distinct_colours({}, {}, looks.colours_in_use(masks)))
 
 
 def study_for(progression: Progression) -> Study:

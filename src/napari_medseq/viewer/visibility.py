@@ -23,6 +23,11 @@ def set_visible(layer: Layer, visible: bool) -> None:
         layer.visible = visible
 
 
+def covers(layer: Layer) -> bool:
+    """Whether a layer is an image that hides what is below it."""
+    return layer_kind(layer) == "image" and layer.opacity >= 1 and str(layer.blending) in _COVERING
+
+
 def show_uncovered(viewer: ViewerModel, image: Layer) -> None:
     """Show an image, and hide the images of the same patient and visit that cover it, so that what is painted is painted on what is
     seen."""
@@ -31,7 +36,6 @@ def show_uncovered(viewer: ViewerModel, image: Layer) -> None:
     above = False
     for layer in map(real, viewer.layers):
         above |= layer is image
-        covers = layer_kind(layer) == "image" and layer.opacity >= 1 and str(layer.blending) in _COVERING
         same = (facts_of(layer).get("study"), visit_of(layer)) == (facts_of(image).get("study"), visit_of(image))
-        if above and layer is not image and covers and same:
+        if above and layer is not image and covers(layer) and same:
             set_visible(layer, False)
