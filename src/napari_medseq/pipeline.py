@@ -384,7 +384,7 @@ def provenance(segmented: Segmented, model: Model, call: Mapping[str, object]) -
             "images": {
                 c: {
                     "name": i.name,
-                    "source": None if nameless else i.meta.get("source"),
+                    "source": None if nameless else record.source_of(i),
                     "sha256": record.sha256_of_image(i),
                 }
                 for c, i in choice.channels.items()
@@ -401,6 +401,14 @@ def provenance(segmented: Segmented, model: Model, call: Mapping[str, object]) -
         "dropped": list(segmented.dropped),
         "model": {"name": model.info.name, "version": model.info.version, "sha256": model.fingerprint},
     }
+
+
+def correct_again(progression: Progression, before: Progression) -> None:
+    """Make the corrections of an earlier result on the new one; those that cannot be made become warnings of the result."""
+    made_from = progression.provenance
+    missed = progression.reapply_corrections(before)
+    progression.provenance = made_from  # the model and the files of this run, not of the earlier one
+    progression.warnings += tuple(f"A correction could not be made again: {text}." for text in missed)
 
 
 def _name_of(model: Model) -> str:
@@ -434,6 +442,7 @@ __all__ = [
     "Series",
     "align_visits",
     "choose_images",
+    "correct_again",
     "dropped_visits",
     "follow",
     "lesion_masks",

@@ -84,6 +84,12 @@ def sha256_of_image(image: ImageSequence) -> str:
     return sha256_of([image.compute().data.tobytes()])
 
 
+def source_of(image: ImageSequence) -> str | None:
+    """The whole path of the file or folder that an image came from, by which it is found from any other folder."""
+    source = image.meta.get("source")
+    return str(Path(source).absolute()) if isinstance(source, str) else None
+
+
 def write_run(path: Path, content: Mapping[str, object]) -> Path:
     """Write a ``run.json``: `content`, and the versions of what it was made with, whole or not at all.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,32 @@ def test_run_again_from_its_own_record(command: Any, ball_study: Path, bright_bu
     settings = [json.loads((tmp_path / x / "run.json").read_text())["run"]["settings"] for x in "ab"]
     assert settings[0] == settings[1]
     assert settings[1]["min_volume_ml"] == 0.5
+
+
+def test_run_again_makes_corrections_again_and_says_what_has_changed(
+    command: Any, ball_study: Path, bright_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Path(shutil.copytree(ball_study, tmp_path / "study"))
+    monkeypatch.chdir(tmp_path)
+    assert command("run", "study", "-m", bright_bundle, "-o", "a", "--register", "none").status == 0
+    facts = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert all(Path(i["source"]).is_absolute() for visit in facts["inputs"] for i in visit["images"].values())
+    corrected = ms.Progression.load("a")
+    corrected.exclude(int(corrected.lesions["lesion"].min()))
+    corrected.save("a")
+    monkeypatch.chdir(study)
+    again = command("run", "--again", tmp_path / "a" / "run.json", "-o", tmp_path / "b", "--json")
+    assert again.status == 0, again.err
+    assert "Changed since" not in again.err
+    assert (tmp_path / "b" / "lesions.csv").read_bytes() == (tmp_path / "a" / "lesions.csv").read_bytes()
+    assert ms.Progression.load(tmp_path / "b").corrections == corrected.corrections
+    image = next(i["source"] for i in facts["inputs"][0]["images"].values())
+    seq = ms.read(image)[0]
+    ms.write(seq.replace(data=seq.data + 1), image)
+    assert "Changed since" in command("run", "--again", tmp_path / "a" / "run.json").err
+    facts["run"]["study"] = "a study in memory"
+    (tmp_path / "memory.json").write_text(json.dumps(facts | {"corrections": []}))
+    assert "name its folder" in command("run", "--again", tmp_path / "memory.json").last
 
 
 def test_track_follows_the_masks_of_a_study_or_files(command: Any, ball_study: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medseq.cli import cohort as cohort_command
 from napari_medseq.cli import common
 from napari_medseq.cli.results import counted, with_inputs
-from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.errors import MedseqError, SettingsError, warn
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
@@ -112,16 +112,15 @@ def _add_order(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from napari_medseq import pipeline, record
+    from napari_medseq import pipeline
 
-    before: dict[str, Any] = {}
-    if args.again:
-        before = record.read_json(Path(args.again)).get("run", {})
-        if not isinstance(before, dict) or not before:
-            raise SettingsError(f"{args.again} does not say how it was made; name the run.json that `run` wrote.")
+    facts, corrected = _earlier(args.again) if args.again else ({}, None)
+    before = facts.get("run", {})
     study, model = args.study or before.get("study"), args.model or before.get("model")
     if not study or not model:
         raise SystemExit(args.usage("a study folder and --model are needed, or --again RUN.JSON"))
+    if not args.study and not Path(study).is_absolute():
+        raise SettingsError(f"{args.again} was made from a Study of a script, called {study}; name its folder, too.")
     progression = pipeline.run(
         study,
         model,
@@ -135,10 +134,49 @@ def _run(args: argparse.Namespace) -> None:
         shift_dates=args.shift_dates or bool(before.get("shift_dates")),
         progress=common.bar(),
     )
+    if facts and not (args.study or args.model) and (changes := _changes_since(facts, progression)):
+        warn(f"Changed since {args.again} was written, so that the result may differ: {', '.join(changes)}.")
+    if corrected is not None:
+        pipeline.correct_again(progression, corrected)
+        if args.out:
+            progression.save(args.out)
     _print_result(args, progression)
     dropped = progression.provenance.get("dropped")
     if isinstance(dropped, list) and dropped:
         raise MedseqError(f"The result lacks {len(dropped)} of the study's visits: {'; '.join(map(str, dropped))}.")
+
+
+def _earlier(path: str) -> tuple[dict[str, Any], Progression | None]:
+    """The record of an earlier run, and its result if people corrected it."""
+    import napari_medseq as ms
+    from napari_medseq import record
+
+    facts = record.read_json(Path(path))
+    if not isinstance(facts.get("run"), dict) or not facts["run"]:
+        raise SettingsError(f"{path} does not say how it was made; name the run.json that `run` wrote.")
+    if not facts.get("corrections"):
+        return facts, None
+    try:
+        return facts, ms.Progression.load(Path(path).resolve().parent)
+    except MedseqError as problem:
+        warn(f"The corrections in {path} are not made again: {problem}")
+        return facts, None
+
+
+def _changes_since(facts: dict[str, Any], progression: Progression) -> list[str]:
+    """The images and the model of a result that are not, byte for byte, those of an earlier one, which its record names."""
+    before, now = _made_from(facts), _made_from(progression.provenance)
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
+
+
+def _made_from(facts: dict[str, Any]) -> dict[str, object]:
+    """SHA-256 of the model and of each image that a record names."""
+    model = facts.get("model") or {}
+    found: dict[str, object] = {f"the model {model.get('name')}": model.get("sha256")}
+    for visit in facts.get("inputs") or ():
+        for image in visit["images"].values():
+            found[f"{image['name']} of {visit['name']}"] = image.get("sha256")
+    return found
 
 
 def _track(args: argparse.Namespace) -> None:

@@ -152,7 +152,8 @@ def _done(job: Job) -> Row:
         folder.set_aside()
         progression = _followed(job, folder, key)
         if before is not None:
-            _correct_again(progression, before)
+            progression.keep_identities(before)
+            pipeline.correct_again(progression, before)
         progression.provenance |= {"cohort": request, "response": response_of(progression)}
         save(progression, folder.path, claim=folder)
         if job.report:
@@ -175,15 +176,6 @@ def _corrected(path: Path) -> Progression | None:
         return Progression.load(path) if facts and facts.get("corrections") else None
     except ReadError:
         return None
-
-
-def _correct_again(progression: Progression, before: Progression) -> None:
-    """Make the corrections of an earlier result on the new one; those that cannot be made become warnings of the result."""
-    made_from = progression.provenance
-    progression.keep_identities(before)
-    missed = progression.reapply_corrections(before)
-    progression.provenance = made_from  # the model and the files of this run, not of the earlier one
-    progression.warnings += tuple(f"A correction could not be made again: {text}." for text in missed)
 
 
 def _followed(job: Job, folder: ResultFolder, key: str) -> Progression:

@@ -164,7 +164,7 @@ def propagate(
         turn = Upright.of(image)
         upright, drawn = turn.there(image), turn.there(labels)
         along = painted_axis(upright, drawn) if axis is None else turn.axis(axis)
-        known = _annotated_there(annotated, turn, along)
+        known = annotated_there(annotated, turn, along)
         return _as_stored(job.of_image(upright, drawn, known, along, turn.steps(steps, along), progress), turn)
     if annotated is not None or axis is not None or steps is not None:
         raise MedseqError(
@@ -174,7 +174,7 @@ def propagate(
     return job.of_visits(patient, labels_by_visit(prompts, patient, len(image)), progress)
 
 
-def _annotated_there(annotated: Annotated | None, turn: Upright, axis: str) -> Annotated | None:
+def annotated_there(annotated: Annotated | None, turn: Upright, axis: str) -> Annotated | None:
     """Complete steps of an image as steps of the turned one."""
     if isinstance(annotated, Mapping):
         return {value: turn.steps(steps, axis) or () for value, steps in annotated.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.inputs.frame import Framing, frame, take
 from napari_medseq.inference.inputs.visits import VisitStack
+from napari_medseq.inference.upright import Upright
 from napari_medseq.sequence import ImageSequence
 
 _LARGEST_LABEL = 126
@@ -64,6 +66,8 @@ def make_case(
     target: Tensor | None = None,
     table: Tensor | None = None,
     least: tuple[int, int] | None = None,
+    trimmed: bool | Literal["planes"] = False,
+    middle_mm: float | None = None,
 ) -> Case:
     """Frame an image and its labels for training.
 
@@ -87,6 +91,8 @@ def make_case(
         As in `Case`.
     least : (int, int), optional
         As in `frame.frame`; what it adds is unlabelled.
+    trimmed, middle_mm
+        As in `InferenceSettings`; the case is what lies within.
 
     Raises
     ------
@@ -96,6 +102,9 @@ def make_case(
     first = channels[0]
     if labels is not None:
         _check_grid(labels, first)
+    # as in use: an image made in memory may lie otherwise than readers turn it
+    turn, channels = Upright.of_channels(channels, trimmed=trimmed, middle_mm=middle_mm)
+    labels = None if labels is None else turn.there(labels)
     f = frame(channels, along=along, pixel_mm=pixel_mm, stride=1, least=least)
     image = _read_image(f, channels)
     if labels is None:
@@ -105,10 +114,11 @@ def make_case(
         more = (0, image.shape[-1] - y.shape[-1], 0, image.shape[-2] - y.shape[-2])
         y = functional.pad(y, more, value=-1)
     if labels is not None and steps is not None:
-        bad = [i for i in steps if not 0 <= i < f.steps]
+        count = first.size(turn.own(f.axes[0])) if f.axes[0] else 1
+        bad = [i for i in steps if not 0 <= i < count]
         if bad:
-            raise MedseqError(f"{labels.name} has steps 0 to {f.steps - 1}, not {bad}.")
-        y[sorted(set(range(f.steps)) - set(steps))] = -1
+            raise MedseqError(f"{labels.name} has steps 0 to {count - 1}, not {bad}.")
+        y[sorted(set(range(f.steps)) - set(turn.steps(steps, f.axes[0]) or ()))] = -1
     elif sparse:
         y = _only_labelled(y)
     return Case(patient, first.name, image, y, target, _from_first(f), table)

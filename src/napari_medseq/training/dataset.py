@@ -106,7 +106,18 @@ def _case(patient: str, visit: Visit, c: TrainConfig, answers: _Known) -> list[C
     if images is None or (answers.answers is not None and target is None) or (images[1] is None and _needs_labels(c)):
         return []
     table = answers.values(patient, visit.name)
-    return [make_case(patient, *images, along=c.inference.along, target=target, table=table, **_framing(c))]
+    return [
+        make_case(
+            patient,
+            *images,
+            along=c.inference.along,
+            target=target,
+            table=table,
+            trimmed=c.inference.trimmed,
+            middle_mm=c.inference.middle_mm,
+            **_framing(c),
+        )
+    ]
 
 
 def _cases_of_visits(

@@ -21,7 +21,9 @@ from napari_medseq.inference.prompts.objects import Annotated, objects_of, one_l
 from napari_medseq.inference.prompts.parts import in_parts
 from napari_medseq.inference.prompts.planes import painted_axis, planes_along
 from napari_medseq.inference.prompts.window import PromptSettings
+from napari_medseq.inference.propagation import annotated_there
 from napari_medseq.inference.resources import tuning
+from napari_medseq.inference.upright import Upright
 from napari_medseq.masks.overlap import Overlap
 from napari_medseq.models import Model
 from napari_medseq.models.prompted_unet import PromptedNetwork
@@ -140,7 +142,10 @@ def adapt(
 
 
 def _lessons(model: Model, image: ImageSequence, labels: ImageSequence, annotated: Annotated | None) -> list[Lesson]:
-    planes = planes_along(image, painted_axis(image, labels))
+    turn = Upright.of(image)  # as in use
+    image, labels = turn.there(image), turn.there(labels)
+    axis = painted_axis(image, labels)
+    planes, annotated = planes_along(image, axis), annotated_there(annotated, turn, axis)
     inference = checked(PromptSettings, model.inference, where=model.info.name, error=ModelError)
     painted = planes.view(np.asarray(labels.data))
     objects = objects_of(labels, planes, annotated)

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.inference.inputs.slice_steps import are_averaged
 from napari_medseq.inference.resources import devices
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slabs.segmentation import is_slab
@@ -120,7 +121,7 @@ def teach(
         )
     if start is not None and start.info.task == "propagation":
         return _adapted(s, start, channels, labels, progress, cancelled)
-    inference = InferenceSettings.model_validate(start.inference) if start is not None else _inference(channels[0])
+    inference = _inference(channels[0]) if start is None else _continued(start, channels[0])
     case = make_case(
         "taught",
         channels,
@@ -130,6 +131,8 @@ def teach(
         merge=False,
         sparse=s.steps is None,
         steps=s.steps,
+        trimmed=inference.trimmed,
+        middle_mm=inference.middle_mm,
     )
     classes = _classes(case, labels)
     out = Path(s.out)
@@ -211,6 +214,14 @@ def _inference(image: ImageSequence) -> InferenceSettings:
     large = longest > 1.25 * _LONGEST
     pixel_mm = float(f"{spacing * longest / _LONGEST:.4g}") if large else None  # a micrograph's is far below 0.001 mm
     return InferenceSettings.model_validate({"along": along, "pixel_mm": pixel_mm})
+
+
+def _continued(start: Model, image: ImageSequence) -> InferenceSettings:
+    """The settings of the model that is continued, but for slices that it would see averaged: it learns from them as they are."""
+    settings = InferenceSettings.model_validate(start.inference)
+    if not are_averaged(image, image.slice_axis, settings):
+        return settings
+    return settings.model_copy(update={"step_mm": image.spacing[image.slice_axis]})
 
 
 def _classes(case: Case, labels: ImageSequence) -> dict[int, str]:

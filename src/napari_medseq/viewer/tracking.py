@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 import napari_medseq as ms
+from napari_medseq import record
 from napari_medseq.errors import MedseqError, warn
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.registration.byhand import KEY as BY_HAND
@@ -139,7 +140,7 @@ def _inputs(progression: Progression, source: Study, places: Sequence[int]) -> l
         {
             "name": source.visits[ordinal].name,
             "date": day and day.isoformat(),
-            "images": {i.name: {"name": i.name, "source": i.meta.get("source")} for i in source.visits[ordinal].images},
+            "images": {i.name: {"name": i.name, "source": record.source_of(i)} for i in source.visits[ordinal].images},
         }
         for ordinal, day in zip(places, progression.dates, strict=True)
     ]
