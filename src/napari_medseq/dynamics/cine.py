@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.volumes.turning import turned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,14 +115,17 @@ def wall_thickness(
     cavity, wall : int
         Values of the cavity and its wall.
     right : int, optional
-        Value of the right ventricle: the first segment starts opposite the direction to it.
+        Value of the right ventricle: the first segment starts opposite the direction to it. Without it, it starts where rows point.
     segments : int
+        They follow each other from the direction of rows to that of columns, as a reader orders these (towards left, back or head).
 
     Returns
     -------
     ndarray, shape (segments,)
         NaN where no slice shows the segment.
     """
+    if frame.oriented and "z" in frame.axes:
+        frame = turned(frame, geometry.to_codes(frame.affine))
     row, column = (axis for axis in SPACE if axis != frame.slice_axis)
     height, width = frame.spacing[row], frame.spacing[column]
     angle = 2 * np.pi / segments

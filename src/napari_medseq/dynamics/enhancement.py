@@ -99,7 +99,7 @@ def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.Data
     Parameters
     ----------
     curves : DataFrame
-        The table of `time_intensity`.
+        The table of `time_intensity`; its rows may be in any order.
     baseline_frames : int
         Number of the first frames of the series, before contrast arrives; their mean is the baseline.
 
@@ -122,7 +122,7 @@ def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.Data
         raise MedseqError(f"{baseline_frames} baseline frames are too few; give 1 or more.")
     rows = []
     for lesion in sorted(curves["lesion"].unique().tolist()):
-        own = curves[curves["lesion"] == lesion]
+        own = curves[curves["lesion"] == lesion].sort_values("frame")
         of_lesion = own[own["mean"].notna()]  # a frame without a finite voxel says nothing
         early = int((of_lesion["frame"] < baseline_frames).sum())
         measures = _measures(of_lesion["time_s"].to_numpy(float), of_lesion["mean"].to_numpy(float), early)
@@ -162,7 +162,7 @@ def plot_curves(curves: pd.DataFrame, axes: Axes) -> dict[int, list[Any]]:
 
     shown: dict[int, list[Any]] = {}
     for lesion in sorted(curves["lesion"].unique().tolist()):
-        of_lesion = curves[curves["lesion"] == lesion]
+        of_lesion = curves[curves["lesion"] == lesion].sort_values("frame")
         shown[int(lesion)] = axes.plot(
             of_lesion["time_s"],
             of_lesion["mean"],

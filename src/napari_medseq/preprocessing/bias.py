@@ -19,6 +19,7 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.grid import one_thread, to_itk
 from napari_medseq.volumes.iterate import count_volumes
+from napari_medseq.volumes.turning import upright_meanwhile
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -68,6 +69,9 @@ class N4(Step):
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return float32 voxels without the bias field; a constant image is unchanged, with a warning."""
+        return upright_meanwhile(seq, lambda upright: self._applied(upright, job))
+
+    def _applied(self, seq: ImageSequence, job: Job) -> ImageSequence:
         share = 1 / count_volumes(seq)
         numbers = count()
 

@@ -17,6 +17,7 @@ from napari_medseq.preprocessing.step import ONE_FRAME, Floats, Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.padding import with_new_values
+from napari_medseq.volumes.turning import upright_meanwhile
 
 Mask = NDArray[np.bool_]
 
@@ -76,6 +77,9 @@ class BrainMask(Step):
         MedseqError
             If the image is in colour, or is known to be neither MR nor CT.
         """
+        return upright_meanwhile(seq, lambda upright: self._applied(upright, job))
+
+    def _applied(self, seq: ImageSequence, job: Job) -> ImageSequence:
         if seq.modality not in (None, "MR", "CT") or "c" in seq.axes:
             raise MedseqError(
                 f"{seq.name} is {'in colour' if 'c' in seq.axes else seq.modality}; the brain is found in MR and CT only."

@@ -35,7 +35,10 @@ class Crop(Step):
         With a reference on the same grid (the image that labels belong to) both are cropped alike.
         """
         source = job.reference if job.reference is not None and job.reference.same_grid(seq) else seq
-        masks = [volume != 0 if source.kind == "labels" else foreground(volume) for volume in job.volumes(source)]
+        masks = [
+            volume != 0 if source.kind == "labels" else foreground(volume, source.affine)
+            for volume in job.volumes(source)
+        ]
         body = np.logical_or.reduce(masks)
         if not body.any():
             return seq

@@ -67,7 +67,7 @@ class Difference(Step):
         if self.match != "none":
             for volume, against in zip(job.volumes(seq), _again(other, seq), strict=True):
                 data = job.finite(volume, seq.name)
-                inside = body & foreground(data) & foreground(against)
+                inside = body & foreground(data, seq.affine) & foreground(against, seq.affine)
                 pools[0].append(data[inside].astype(np.float64))
                 pools[1].append(against[inside].astype(np.float64))
         adjust = self._adjustment(pools, job)

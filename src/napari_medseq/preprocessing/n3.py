@@ -26,6 +26,7 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.iterate import count_volumes
 from napari_medseq.volumes.padding import with_new_values
+from napari_medseq.volumes.turning import upright_meanwhile
 
 Values = NDArray[np.float64]
 
@@ -87,6 +88,9 @@ class N3(Step):
         MedseqError
             If the body is not brighter than 0.
         """
+        return upright_meanwhile(seq, lambda upright: self._applied(upright, job))
+
+    def _applied(self, seq: ImageSequence, job: Job) -> ImageSequence:
         numbers = count()
         total = count_volumes(seq) * self.iterations
 

@@ -143,7 +143,7 @@ def _landmarks(image: ImageSequence, percentiles: tuple[float, ...], inside: Reg
     pools = []
     for volume in job.volumes(image):
         data = job.finite(volume, image.name)
-        pools.append(without_padding(data[region(data, inside)], image))
+        pools.append(without_padding(data[region(data, inside, image.affine)], image))
     return np.asarray(np.percentile(np.concatenate(pools), percentiles), dtype=np.float64)
 
 

@@ -111,7 +111,7 @@ class Percentile(Step):
         pools = []
         for volume in job.volumes(seq):
             data = job.finite(volume, seq.name)
-            pools.append(without_padding(data[region(data, self.inside)], seq))
+            pools.append(without_padding(data[region(data, self.inside, seq.affine)], seq))
         low, high = (float(v) for v in np.percentile(np.concatenate(pools), (self.lower, self.upper)))
         if low == high:
             job.doubts.append("all values are equal, so there is no range to scale")

@@ -54,7 +54,7 @@ class ZScore(Step):
             if shared is not None:
                 mean, spread = shared[c]
             else:
-                values = without_padding(data[region(data, self.inside)], seq).astype(np.float64)
+                values = without_padding(data[region(data, self.inside, seq.affine)], seq).astype(np.float64)
                 mean, spread = float(values.mean()), float(values.std())
             if spread <= _CONSTANT * max(1.0, abs(mean)):
                 job.doubts.append("all values are equal, so its z-scores are 0")
@@ -71,7 +71,7 @@ class ZScore(Step):
         origin = np.full(channels, np.nan)  # shifted sums keep their digits where the mean is large
         for c, volume in zip(cycle(range(channels)), job.volumes(seq), strict=False):
             data = job.finite(volume, seq.name)
-            values = without_padding(data[region(data, self.inside)], seq).astype(np.float64)
+            values = without_padding(data[region(data, self.inside, seq.affine)], seq).astype(np.float64)
             if np.isnan(origin[c]):
                 origin[c] = values.mean()
             values = values - origin[c]

@@ -22,6 +22,7 @@ from napari_medseq.repeatability.settings import RetestSettings
 from napari_medseq.sequence import ImageSequence, check_images
 from napari_medseq.settings import checked
 from napari_medseq.volumes.foreground import foreground
+from napari_medseq.volumes.turning import turned
 
 if TYPE_CHECKING:
     from napari_medseq.progression import Progression
@@ -87,7 +88,8 @@ def retest(
         check_images(image=image)
         if set(image.axes) & {"t", "c"}:
             raise MedseqError(f"{image.name} has axes {image.axes}; a scan that is measured again has z, y, x.")
-    channels = {name: image.compute() for name, image in channels.items()}
+    # noise and places of lesions are drawn in the order of the voxels, which is that of readers
+    channels = {name: _upright(image.compute()) for name, image in channels.items()}
     with unheard():  # every run gives the same warnings
         segmenter, name = _segmenter(model, device, force, cancelled)
         study = _Study(channels, isinstance(images, Mapping), segmenter, chosen, progress, cancelled)
@@ -96,6 +98,14 @@ def retest(
         warn(doubt)
     first = next(iter(channels.values()))
     return Repeatability(lesions, grown, first.name, name, chosen.model_dump(mode="json"), doubts)
+
+
+def _upright(image: ImageSequence) -> ImageSequence:
+    """A volume in the orientation of readers, voxels in their order."""
+    if "z" not in image.axes or not image.oriented:
+        return image
+    upright = turned(image, geometry.to_codes(image.affine))
+    return upright.replace(data=np.ascontiguousarray(upright.data))
 
 
 def _segmenter(

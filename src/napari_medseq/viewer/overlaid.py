@@ -114,9 +114,9 @@ def prepare_overlay(
     check(cancelled)
     bodies = None
     if not {job.moving.modality, job.fixed.modality} <= ABSOLUTE:
-        body = foreground(job.moving.volume_zyx()).astype(np.uint8).reshape(job.moving.data.shape)
+        body = foreground(job.moving.volume_zyx(), job.moving.affine).astype(np.uint8).reshape(job.moving.data.shape)
         bodies = (
-            foreground(job.fixed.volume_zyx()),
+            foreground(job.fixed.volume_zyx(), job.fixed.affine),
             job.moving.labels_like(body, name="body", label_names={1: "body"}),
         )
     return Overlaid(job, onto, reason, AlignmentMeter(job.moving, job.fixed), bodies)

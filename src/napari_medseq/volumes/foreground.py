@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.geometry import Volume
+from napari_medseq import geometry
+from napari_medseq.geometry import Affine, Reorientation, Volume
 
 Region = Literal["foreground", "nonzero", "all"]
 
@@ -38,7 +39,7 @@ def otsu(values: Volume) -> float:
     return float(edges[1:][best].mean())
 
 
-def foreground(volume: Volume) -> NDArray[np.bool_]:
+def foreground(volume: Volume, affine: Affine | None = None) -> NDArray[np.bool_]:
     """The body in a (z, y, x) volume: the largest component of what is brighter than air, with holes filled slice by slice.
 
     Brighter than air is what exceeds the middle between Otsu's threshold and the median of what lies below it. Bright outliers
@@ -47,6 +48,9 @@ def foreground(volume: Volume) -> NDArray[np.bool_]:
     Parameters
     ----------
     volume : ndarray, shape (z, y, x)
+    affine : ndarray, shape (4, 4), optional
+        Where the voxels lie: the slices are then those from foot to head, as readers order them, whatever the order of the array's axes.
+        Without it, and of a single slice, they are those along the first axis.
 
     Returns
     -------
@@ -54,7 +58,8 @@ def foreground(volume: Volume) -> NDArray[np.bool_]:
     """
     from scipy import ndimage
 
-    data = np.nan_to_num(np.asarray(volume, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    turn = Reorientation() if affine is None or len(volume) == 1 else geometry.to_codes(affine)
+    data = np.nan_to_num(turn.apply_zyx(np.asarray(volume, dtype=np.float32)), nan=0.0, posinf=0.0, neginf=0.0)
     step = max(1, round((data.size / 400_000) ** (1 / 3)))
     sample = data[:: 1 if data.shape[0] < 64 else step, ::step, ::step]
     top = float(np.percentile(sample, _OUTLIERS))
@@ -65,7 +70,7 @@ def foreground(volume: Volume) -> NDArray[np.bool_]:
         threshold = (threshold + float(np.median(air))) / 2
     mask = data > threshold
     if not mask.any() or mask.all():
-        return np.asarray(mask)
+        return np.asarray(turn.inverse.apply_zyx(mask))
     mask = ndimage.binary_opening(mask, structure=np.ones((1, 3, 3), bool))
     pieces, n = ndimage.label(mask)
     if n > 1:
@@ -74,16 +79,17 @@ def foreground(volume: Volume) -> NDArray[np.bool_]:
         mask = pieces == counts.argmax()
     for z in range(mask.shape[0]):
         mask[z] = ndimage.binary_fill_holes(mask[z])
-    return np.asarray(mask)
+    return np.ascontiguousarray(turn.inverse.apply_zyx(mask))
 
 
-def region(volume: Volume, where: Region) -> NDArray[np.bool_]:
-    """The finite voxels that a statistic is computed from; all finite ones if `where` would leave fewer than two."""
+def region(volume: Volume, where: Region, affine: Affine | None = None) -> NDArray[np.bool_]:
+    """The finite voxels that a statistic is computed from; all finite ones if `where` would leave fewer than two. `affine` as in
+    `foreground`."""
     finite = np.isfinite(volume) if np.asarray(volume).dtype.kind == "f" else np.ones(np.shape(volume), bool)
     if where == "nonzero":
         chosen = finite & (volume != 0)
     elif where == "foreground":
-        chosen = finite & foreground(volume)
+        chosen = finite & foreground(volume, affine)
     else:
         chosen = finite
     return np.asarray(chosen if np.count_nonzero(chosen) > 1 else finite)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from napari_medseq import geometry
 from napari_medseq.geometry import Reorientation
 from napari_medseq.sequence import AXES, ImageSequence
@@ -33,3 +35,21 @@ def turned(seq: ImageSequence, turn: Reorientation) -> ImageSequence:
         slice_axis="xyz"[names.index(seq.slice_axis)],
         meta=meta,
     )
+
+
+def upright_meanwhile(seq: ImageSequence, change: Callable[[ImageSequence], ImageSequence]) -> ImageSequence:
+    """What a change that keeps the grid makes of a volume turned as readers turn files, in the volume's own order again.
+
+    For changes that go through slices from foot to head, or depend a little on the order of voxels, such as by drawing some of them.
+
+    Parameters
+    ----------
+    seq : ImageSequence
+    change : callable
+        It gives an image on the grid of the one that it gets.
+    """
+    turn = geometry.to_codes(seq.affine) if "z" in seq.axes and seq.oriented else Reorientation()
+    if turn == Reorientation():
+        return change(seq)
+    back = turned(change(turned(seq, turn)), turn.inverse)
+    return back.replace(affine=seq.affine, slice_axis=seq.slice_axis, meta={**seq.meta, **back.meta})

@@ -15,7 +15,9 @@ from scipy import ndimage
 import napari_medseq as ms
 from napari_medseq.dynamics import cine
 from napari_medseq.dynamics import enhancement as dynamic
+from napari_medseq.geometry import Reorientation
 from napari_medseq.sequence import ImageSequence, affine_from
+from napari_medseq.volumes.turning import turned
 from tests import nifti
 from tests.narrowing import some
 from tests.realdata import DATA, needs_real_data
@@ -49,6 +51,27 @@ def test_curves_and_their_measures() -> None:
     assert measures.loc[4, "auc_s"] == 0
     artists = dynamic.plot_curves(curves, Figure().subplots())
     assert set(artists) == {1, 4}
+
+
+def test_rows_of_curves_may_be_in_any_order() -> None:
+    curves = dynamic.time_intensity(*dynamic_pair())
+    mixed = curves.sample(frac=1, random_state=1)
+    assert mixed["frame"].tolist() != curves["frame"].tolist()
+    pd.testing.assert_frame_equal(dynamic.curve_measures(mixed), dynamic.curve_measures(curves))
+
+
+@pytest.mark.parametrize("right", [None, 3])
+def test_segments_of_a_wall_do_not_depend_on_the_order_of_axes(right: int | None) -> None:
+    y, x = np.mgrid[:30, :28]
+    apart, angle = np.hypot(y - 14, x - 13), np.arctan2(y - 14, x - 13)
+    plane = np.where(apart < 6, 1, np.where(apart < 9 + 1.5 * np.cos(angle) + np.sin(angle), 2, 0))
+    plane[np.hypot(y - 12, x - 25) < 2] = 3
+    frame = ImageSequence(
+        np.stack([plane, plane]).astype(np.uint8), ("z", "y", "x"), affine_from((1.2, 1.2, 8)), kind="labels"
+    )
+    expected = cine.wall_thickness(frame, 1, 2, right=right)
+    for turn in (Reorientation((0, 1, 2), (True, False, False)), Reorientation((1, 2, 0), (True, False, True))):
+        assert cine.wall_thickness(turned(frame, turn), 1, 2, right=right) == pytest.approx(expected)
 
 
 def test_voxels_that_are_no_numbers_do_not_spoil_a_curve() -> None:

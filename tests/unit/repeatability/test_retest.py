@@ -18,6 +18,7 @@ from napari_medseq.repeatability.growth import Growth, ball_of, with_growth
 from napari_medseq.repeatability.implants import Blob, contrast_of, draw_blobs
 from napari_medseq.repeatability.rescanning import Rescan, draw_rescan, noise_of, rescan
 from napari_medseq.sequence import ImageSequence, affine_from
+from napari_medseq.volumes.turning import turned
 from tests.narrowing import of
 
 STILL = {"repeats": 2, "shift_mm": 0, "turn_degrees": 0, "noise": 0, "growths": (), "own_growths": ()}
@@ -134,6 +135,14 @@ def test_known_growth_is_recovered_and_all_of_it_repeats() -> None:
     assert (
         ms.retest(image, bright, settings={**chosen, "repeats": 1, "growths": (), "seed": 1}).lesions != found.lesions
     )
+
+
+def test_the_order_of_axes_changes_nothing() -> None:
+    few = {"repeats": 1, "growths": (0.4,), "own_growths": ()}
+    turn = geometry.Reorientation((1, 2, 0), (True, False, True))
+    one, other = (ms.retest(seq, bright, settings=few) for seq in (scan(), turned(scan(), turn)))
+    assert one.lesions == other.lesions
+    assert one.implants == other.implants
 
 
 def test_an_own_lesion_that_grows_into_another_is_not_taken_for_its_growth() -> None:
