@@ -26,8 +26,8 @@ from napari_medseq import files
 from napari_medseq.evaluation import paired
 from napari_medseq.record import read_json
 from napari_medseq.sequence import ImageSequence, affine_from
-from napari_medseq.training.fingerprint import Fingerprint
-from napari_medseq.training.plan import Plan, make_plan
+from napari_medseq.training.automatic.fingerprint import Fingerprint
+from napari_medseq.training.automatic.plan import Plan, make_plan
 
 LEARN, JUDGE = 16, 8
 HERE = Path(__file__).parent

@@ -26,8 +26,8 @@ import torch
 
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.training import TrainConfig, train
-from napari_medseq.training.augment import AugmentSettings
-from napari_medseq.training.loop_settings import LoopSettings
+from napari_medseq.training.loops.augment import AugmentSettings
+from napari_medseq.training.loops.settings import LoopSettings
 from napari_medseq.training.trainer import synthetic_cases
 
 HERE = Path(__file__).resolve().parent

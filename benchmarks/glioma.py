@@ -28,7 +28,7 @@ import napari_medseq as ms
 from napari_medseq import files
 from napari_medseq.evaluation import intervals
 from napari_medseq.training import splits
-from napari_medseq.training.plan import Plan
+from napari_medseq.training.automatic.plan import Plan
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data")) / "glioma-flair"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import napari_medseq as ms
 from napari_medseq.evaluation.intervals import paired
 from napari_medseq.models.library import Model
-from napari_medseq.training.prompted_adapting import AdaptSettings, adapt
+from napari_medseq.training.prompted.adapting import AdaptSettings, adapt
 from propagate import dice, propagated, protocols, signed, taught
 from propagate_cases import Case, cases
 

@@ -30,8 +30,8 @@ from napari_medseq.models import bundle, networks
 from napari_medseq.models.prompted_unet import PromptedNetwork
 from napari_medseq.progress import Progress
 from napari_medseq.synthetic import make_case
-from napari_medseq.training.prompted_structures import PromptedCase, prompted_case
-from napari_medseq.training.prompted_training import PromptTrainSettings, fit_prompted
+from napari_medseq.training.prompted.structures import PromptedCase, prompted_case
+from napari_medseq.training.prompted.training import PromptTrainSettings, fit_prompted
 from propagate import OUT, tables
 
 HERE = Path(__file__).resolve().parent

@@ -54,7 +54,7 @@ def train_one(name: str, minutes: float) -> None:
 
     from napari_medseq.inference.settings import InferenceSettings
     from napari_medseq.training import TrainConfig, train
-    from napari_medseq.training.loop_settings import LoopSettings
+    from napari_medseq.training.loops.settings import LoopSettings
 
     torch.set_num_threads(1)
     network, windows = NETWORKS[name]

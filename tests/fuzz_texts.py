@@ -26,15 +26,15 @@ import napari_medseq as ms
 from napari_medseq import preprocessing, record
 from napari_medseq.cohort.patients import find_patients
 from napari_medseq.io.sessions import read_sessions
+from napari_medseq.training.automatic.plan import Plan, make_plan
 from napari_medseq.training.config import read_config
-from napari_medseq.training.plan import Plan, make_plan
 from napari_medseq.training.tables import read_rows
 from napari_medseq.yaml_text import read_settings
 from tests.fuzz_headers import SLOW, bound_memory, command, damaged, report
 from tests.tiny import write_tiny_bundle
 from tests.unit.models.foreign import UNET, write_foreign
 from tests.unit.progression.masks import A, B, mask
-from tests.unit.training.fingerprints import facts
+from tests.unit.training.automatic.fingerprints import facts
 
 #: words that readers of YAML, JSON and CSV trip over, or that cost more than they look
 NASTY = (

@@ -199,7 +199,7 @@ def _train(args: argparse.Namespace) -> None:
         raise SettingsError(
             f"{path} is a config, which says these itself; --out, --minutes, --plan and --patient are for a folder of data."
         )
-    from napari_medseq.training.automatic_config import is_automatic
+    from napari_medseq.training.automatic.config import is_automatic
     from napari_medseq.yaml_text import read_settings
 
     config = read_settings(path)

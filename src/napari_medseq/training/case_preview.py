@@ -13,7 +13,7 @@ from napari_medseq.models import networks
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import read_cases
-from napari_medseq.training.distributed import current_group
+from napari_medseq.training.loops.distributed import current_group
 from napari_medseq.training.trainer import make_windows
 from napari_medseq.training.transfer import definition
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from napari_medseq.errors import MedseqError, heard, unheard
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
-from napari_medseq.training.decoded import Decoded, is_constant, lies_on
-from napari_medseq.training.exams import check_steps
-from napari_medseq.training.fingerprint import are_numbers, label_counts
+from napari_medseq.training.automatic.decoded import Decoded, is_constant, lies_on
+from napari_medseq.training.automatic.fingerprint import are_numbers, label_counts
+from napari_medseq.training.automatic.prepared import MOST_CLASSES, disagreement
+from napari_medseq.training.classes.exams import check_steps
 from napari_medseq.training.layouts import Entry, Layout, find_layout
-from napari_medseq.training.prepared import MOST_CLASSES, disagreement
 from napari_medseq.wording import how_many, some
 
 

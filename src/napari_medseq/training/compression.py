@@ -30,7 +30,7 @@ from napari_medseq.models.storage import Storage
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.settings import PathText, Settings, checked
 from napari_medseq.training.distilling import with_teacher
-from napari_medseq.training.distributed import process_group
+from napari_medseq.training.loops.distributed import process_group
 from napari_medseq.training.trainer import TrainConfig, read_cases, train_cases
 
 _SIDE = 128  # rows and columns (and slices, of a volume) of the step for which multiplications are counted

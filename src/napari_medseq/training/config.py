@@ -12,8 +12,8 @@ from napari_medseq.files import path_of
 from napari_medseq.inference.inputs.visits import Registration
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.settings import PathText, Settings, checked
-from napari_medseq.training.loop_settings import LoopSettings
-from napari_medseq.training.losses import LossSettings
+from napari_medseq.training.loops.losses import LossSettings
+from napari_medseq.training.loops.settings import LoopSettings
 
 
 class TrainConfig(Settings):

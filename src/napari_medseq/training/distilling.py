@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_medseq.training.loop import Loss
-from napari_medseq.training.losses import WithExtraInputs, Wrapper
+from napari_medseq.training.loops.losses import WithExtraInputs, Wrapper
+from napari_medseq.training.loops.sequences import Loss
 
 
 class _CapturedOutput(Wrapper):

@@ -26,9 +26,9 @@ from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.training.cases import Case
 from napari_medseq.training.config import TrainConfig
 from napari_medseq.training.dataset import balanced_weights
-from napari_medseq.training.loop import Loss
-from napari_medseq.training.losses import classification_loss, image_loss, segmentation_loss
-from napari_medseq.training.samples import Target
+from napari_medseq.training.loops.losses import classification_loss, image_loss, segmentation_loss
+from napari_medseq.training.loops.sequences import Loss
+from napari_medseq.training.loops.windows import Target
 from napari_medseq.volumes.sampling import spread
 
 

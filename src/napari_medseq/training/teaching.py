@@ -22,12 +22,12 @@ from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, check_images
 from napari_medseq.settings import PathText, Settings, checked
-from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig
-from napari_medseq.training.distributed import process_group
-from napari_medseq.training.loop_settings import LoopSettings
-from napari_medseq.training.prompted_adapting import AdaptSettings, adapt
+from napari_medseq.training.loops.augment import AugmentSettings
+from napari_medseq.training.loops.distributed import process_group
+from napari_medseq.training.loops.settings import LoopSettings
+from napari_medseq.training.prompted.adapting import AdaptSettings, adapt
 from napari_medseq.training.trainer import TrainingResult, train_cases
 
 _LONGEST = 256  # most pixels of the longer side for a model that is trained in minutes

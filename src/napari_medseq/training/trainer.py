@@ -20,23 +20,23 @@ from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import Visit
 from napari_medseq.training import splits
-from napari_medseq.training.automatic import AutoResult, plan_automatically, train_automatically
-from napari_medseq.training.automatic_classes import ClassResult, plan_classes, train_classes
-from napari_medseq.training.automatic_config import is_automatic
-from napari_medseq.training.automatic_folds import plan_folds, train_folds
+from napari_medseq.training.automatic.config import is_automatic
+from napari_medseq.training.automatic.folds import plan_folds, train_folds
+from napari_medseq.training.automatic.plan_file import PlanFile, Planned
+from napari_medseq.training.automatic.training import AutoResult, plan_automatically, train_automatically
 from napari_medseq.training.cases import Case, make_case
+from napari_medseq.training.classes.training import ClassResult, plan_classes, train_classes
+from napari_medseq.training.classes.unlearned import loss_of_shares, warn_if_unlearned
 from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import check_cases, read_cases
-from napari_medseq.training.distributed import ProcessGroup, process_group
 from napari_medseq.training.layouts import learns_classes
-from napari_medseq.training.loop import Loss, fit
-from napari_medseq.training.losses import unwrapped
-from napari_medseq.training.plan_file import PlanFile, Planned
-from napari_medseq.training.samples import Windows
+from napari_medseq.training.loops.distributed import ProcessGroup, process_group
+from napari_medseq.training.loops.losses import unwrapped
+from napari_medseq.training.loops.sequences import Loss, fit
+from napari_medseq.training.loops.windows import Windows
 from napari_medseq.training.tables import read_table
 from napari_medseq.training.tasks import TASKS, mean
 from napari_medseq.training.transfer import definition, prepared
-from napari_medseq.training.unlearned import loss_of_shares, warn_if_unlearned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +102,7 @@ def train(
     """Train a model and write its bundle, or cross-validate it.
 
     ``{"data": folder, "out": bundle, "minutes": 60}`` is enough: the data are measured, and everything else is decided; see
-    `automatic_config.AutoConfig` for what may be said besides, and ``<out>.run/plan.yaml`` for what was decided and why. From a CSV
+    `automatic.config.AutoConfig` for what may be said besides, and ``<out>.run/plan.yaml`` for what was decided and why. From a CSV
     file with a column ``class`` and none of labels, the class of whole exams is learned.
 
     Training continues from ``<out>.run/checkpoint.pt`` where an earlier, interrupted run of the same config left one. Started by

@@ -216,7 +216,7 @@ def test_rounding_of_other_code_is_left_as_it_was() -> None:
 # -- several processes -------------------------------------------------------------------------------------------------
 def work(folder: Path) -> None:
     """What the one process does that torchrun starts: the training's own group, over NCCL, around a small network."""
-    from napari_medseq.training.distributed import process_group
+    from napari_medseq.training.loops.distributed import process_group
 
     with process_group("cuda") as group:
         assert torch.distributed.get_backend() == "nccl"

@@ -15,7 +15,7 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.models import Model, ModelInfo, baselines, networks
 from napari_medseq.models.baselines import Baseline
-from napari_medseq.training.losses import segmentation_loss
+from napari_medseq.training.loops.losses import segmentation_loss
 from tests.unit.training.small import blob
 
 SMALL: dict[str, dict[str, Any]] = {

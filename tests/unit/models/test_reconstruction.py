@@ -15,7 +15,7 @@ from napari_medseq.models.autoencoder import ConvAutoencoder
 from napari_medseq.models.denoiser import RecurrentDenoiser
 from napari_medseq.models.recurrent_unet import with_neighbours
 from napari_medseq.models.sequence_classifier import SequenceClassifier
-from napari_medseq.training.losses import image_loss
+from napari_medseq.training.loops.losses import image_loss
 from napari_medseq.training.transfer import take_over
 
 DENSENET: dict[str, Any] = {"_target_": "DenseNet", "block_config": [1, 1], "init_features": 8, "growth_rate": 8}

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.models.sequence_network import SequenceNetwork
-from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case
-from napari_medseq.training.loop import fit
-from napari_medseq.training.loop_settings import LoopSettings
-from napari_medseq.training.losses import image_loss
-from napari_medseq.training.samples import Windows
+from napari_medseq.training.loops.augment import AugmentSettings
+from napari_medseq.training.loops.losses import image_loss
+from napari_medseq.training.loops.sequences import fit
+from napari_medseq.training.loops.settings import LoopSettings
+from napari_medseq.training.loops.windows import Windows
 
 STILL = AugmentSettings(
     flip=0, rotate_degrees=0, zoom=0, stretch=0, elastic=0, bias=0, gain=0, shift=0, gamma=0, noise=0, blur=0

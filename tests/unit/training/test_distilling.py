@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.training.distilling import disagreement, with_teacher
-from napari_medseq.training.losses import segmentation_loss
+from napari_medseq.training.loops.losses import segmentation_loss
 
 
 def network(seed: int) -> RecurrentUNet:

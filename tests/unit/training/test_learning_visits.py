@@ -21,10 +21,10 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.cases import Case, make_case, make_visit_case
 from napari_medseq.training.config import read_config
 from napari_medseq.training.dataset import read_cases
-from napari_medseq.training.loop import fit
-from napari_medseq.training.loop_settings import LoopSettings
-from napari_medseq.training.losses import segmentation_loss
-from napari_medseq.training.samples import Windows
+from napari_medseq.training.loops.losses import segmentation_loss
+from napari_medseq.training.loops.sequences import fit
+from napari_medseq.training.loops.settings import LoopSettings
+from napari_medseq.training.loops.windows import Windows
 from napari_medseq.training.tables import read_table
 from napari_medseq.training.tasks import TASKS, whole
 from tests.narrowing import of

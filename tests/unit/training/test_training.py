@@ -17,7 +17,7 @@ from napari_medseq.models import networks
 from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.training import teaching
 from napari_medseq.training.cases import make_case
-from napari_medseq.training.loop_settings import LoopSettings
+from napari_medseq.training.loops.settings import LoopSettings
 from napari_medseq.training.tasks import TASKS
 from napari_medseq.training.trainer import TrainConfig, read_config
 from napari_medseq.training.transfer import take_over
