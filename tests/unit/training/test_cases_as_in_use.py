@@ -13,7 +13,7 @@ from napari_medseq.geometry import Reorientation
 from napari_medseq.models import load_model
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.cases import Case, make_case
-from napari_medseq.training.prompted_adapting import _lessons
+from napari_medseq.training.prompted.adapting import _lessons
 from napari_medseq.training.teaching import _continued
 from napari_medseq.volumes.turning import turned
 from tests.unit.training.small import UNET, blob, model
