@@ -141,3 +141,25 @@ def test_a_model_that_does_not_fit_is_used_only_when_that_is_overruled(lists: li
     assert box.force
     box.fit_to([image.replace(modality="MR", name="T1post")])
     assert box.misfits.isHidden()
+
+
+def test_the_model_whose_images_are_called_so_is_chosen_until_the_user_chooses(qtbot: Any, wait: Wait) -> None:
+    box = ModelBox(["segmentation"])
+    qtbot.addWidget(box)
+    wait(box.box.isEnabled)
+    assert box.box.currentText() == "brain-tumor"
+    image = ms.ImageSequence(np.zeros((4, 5, 6), np.float32), ("z", "y", "x"), np.eye(4), name="hippocampus_007")
+    box.fit_to([image])
+    assert box.box.currentText() == "hippocampus"
+    channels = [image.replace(name=name) for name in ("CT_image", "PET_image", "MR_T1_image")] * 2
+    box.fit_to(channels)
+    assert box.box.currentText() == "sarcoma"
+    box.fit_to(channels[:2])  # no MR: nothing is known to be meant
+    assert box.box.currentText() == "sarcoma"
+    box.fit_to([image.replace(name="T1"), image.replace(name="cine_sax")])
+    assert box.box.currentText() == "left-ventricle"
+    box.choose("lung-nodule")
+    box.fit_to([image])
+    assert box.box.currentText() == "lung-nodule"
+    box.fit_to([image.replace(modality="MR")])  # which it does not fit
+    assert box.box.currentText() == "hippocampus"

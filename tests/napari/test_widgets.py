@@ -84,6 +84,8 @@ def test_analyse_segments_the_ticked_images(
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
     labels = viewer.layers["sub-x ses-20200504 T1post labels"]
+    assert widget.outcome.text() == verbs.found_in_words(viewer, labels)
+    assert "lesion" in widget.outcome.text()
     assert labels.features["name"].tolist() == ["background", "lesion"]
     assert (labels.scale == image.scale).all()
     assert labels.units == image.units

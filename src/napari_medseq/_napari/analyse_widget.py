@@ -32,9 +32,10 @@ from napari_medseq.models.info import takes_colours
 from napari_medseq.preprocessing import preprocess
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer.active import shown_visit, visit_of
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_medseq.inference import Classification, Locations, Segmentation
     from napari_medseq.preprocessing.pipeline import Steps
@@ -85,11 +86,12 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.view = ClassificationView(napari_viewer)
         self.view.hide()
         self.image_label = QLabel("Images")
-        self.note = wrapped()
+        self.note, self.outcome = wrapped(), wrapped()
+        self.outcome.hide()
         layout = scrolled(self)
         for widget in (
             self.image_label, self.images, QLabel("Model"), self.model, self.channel_rows, CollapsibleSection("Options", self.options),
-            self.run_button, self.note, self.work,
+            self.run_button, self.note, self.work, self.outcome,
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addWidget(self.view, 1)
@@ -221,6 +223,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             return answered
 
         title = "Segmenting" if info.task == "segmentation" else "Classifying"
+        self.outcome.hide()  # it tells of the answer before
         self.work.start(title, job, lambda answered: self._show(layers, answered))
 
     def _part(self, layer: Image) -> verbs.Part:
@@ -247,9 +250,10 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
     def _show(self, layers: Sequence[Image], answered: Sequence[Answered]) -> None:
         self.found = [answer.answer for answer in answered]
         classified: list[tuple[Image, Classification]] = []
+        segmented: list[Labels] = []
         for layer, answer in zip(layers, answered, strict=True):
             if isinstance(answer.answer, ms.Segmentation):
-                verbs.show_segmentation(self.viewer, layer, answer.answer)
+                segmented.append(verbs.show_segmentation(self.viewer, layer, answer.answer)[0])
             else:
                 classified.append((layer, answer.answer))
             if answer.where is not None and not verbs.show_locations(self.viewer, layer, answer.where):
@@ -259,6 +263,16 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         if classified:
             self.view.show_results(classified)
             self.view.show()
+        self._say(segmented)
+
+    def _say(self, segmented: Sequence[Labels]) -> None:
+        """Say what was found, and show it: the first answer at the visit that is shown, where its slice holds nothing."""
+        self.outcome.setText("\n".join(verbs.found_in_words(self.viewer, layer) for layer in segmented))
+        self.outcome.setVisible(bool(segmented))
+        visit = shown_visit(self.viewer)
+        here = [layer for layer in segmented if visit_of(layer) in (None, visit)]
+        if here:
+            verbs.show_found(self.viewer, here[0])
 
 
 def _single(images: Given) -> ImageSequence:

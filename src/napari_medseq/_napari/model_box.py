@@ -31,8 +31,13 @@ if TYPE_CHECKING:
     from napari_medseq.models import ModelInfo
 
 
-#: models, devices, and the function that tells why a model does not fit an image
-Listed = tuple[list["ModelInfo"], list[str], Callable[["ModelInfo", ImageSequence], str | None]]
+#: models, devices, and the functions that tell why a model does not fit an image, and whether images are called like its own
+Listed = tuple[
+    list["ModelInfo"],
+    list[str],
+    Callable[["ModelInfo", ImageSequence], str | None],
+    Callable[[Sequence[ImageSequence], "ModelInfo"], bool],
+]
 
 
 #: all lists of models that are open
@@ -68,7 +73,9 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.tasks = tuple(tasks)
         self._infos: list[ModelInfo] = []
         self._why: Callable[[ModelInfo, ImageSequence], str | None] = lambda _info, _seq: None
+        self._meant: Callable[[Sequence[ImageSequence], ModelInfo], bool] = lambda _images, _info: False
         self._images: list[ImageSequence] = []
+        self._by_hand = False
         self.work = WorkBar()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -90,6 +97,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         """The list of models, and the menu that gets more."""
         self.box = _Models()
         self.box.setToolTip("The models that come with the plugin, were installed, or were taught here")
+        self.box.activated.connect(self._chosen_by_hand)
         self.box.opened.connect(lambda: guarded("Listing models", self.look_again))
         self.box.addItem("loading models …")
         self.box.setEnabled(False)
@@ -159,14 +167,20 @@ class ModelBox(QWidget):  # type: ignore[misc]
         info = self.info
         return "" if info is None else str(info.name if info in self._infos else info.folder)
 
+    def _chosen_by_hand(self, _index: int = 0) -> None:
+        """From now on the model is chosen by the user, unless it does not fit."""
+        self._by_hand = True
+
     def choose(self, name: str) -> None:
         """Choose a model by name, if it is in the list."""
         k = self.box.findText(name)
         if k >= 0:
+            self._by_hand = True
             self.box.setCurrentIndex(k)
 
     def fit_to(self, images: Sequence[ImageSequence]) -> None:
-        """Disable the models that fit none of these images, and explain why."""
+        """Disable the models that fit none of these images, and explain why; until the user chooses one, the first one is chosen
+        whose own images are called like these."""
         self._images = list(images)
         self._update_fit()
 
@@ -176,8 +190,8 @@ class ModelBox(QWidget):  # type: ignore[misc]
             self.box.setItemText(0, "models cannot be listed")
             tell(listing, "Listing models")
             return
-        infos, devices, why = listing
-        self._infos, self._why = infos, why
+        infos, devices, self._why, self._meant = listing
+        self._infos = infos
         self.device.clear()
         for name in devices:
             self.device.addItem(name, name.split(" ")[0])
@@ -226,7 +240,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
 
     def _update_fit(self, _changed: object = None) -> None:
         reasons: dict[str, str] = {}
-        first = -1
+        fitting: list[int] = []
         for k in range(self.box.count()):
             info = self.box.itemData(k)
             if info is None:
@@ -237,11 +251,14 @@ class ModelBox(QWidget):  # type: ignore[misc]
             self.box.setItemData(k, why[0] if bad else info.description, Qt.ToolTipRole)
             if bad:
                 reasons[info.name] = str(why[0])
-            elif first < 0:
-                first = k
+            else:
+                fitting.append(k)
         current = self.box.currentData()
-        if current is not None and current.name in reasons and first >= 0 and not self.force:
-            self.box.setCurrentIndex(first)
+        meant = [k for k in fitting if self._images and self._meant(self._images, self.box.itemData(k))]
+        if current is not None and fitting and not self.force and current.name in reasons:
+            self.box.setCurrentIndex((meant or fitting)[0])
+        elif meant and not self._by_hand:
+            self.box.setCurrentIndex(meant[0])
         self.misfits.setText(self._in_words(reasons))
         self.misfits.setVisible(bool(reasons))
         self.overrule.setVisible(bool(reasons) or self.force)
@@ -278,6 +295,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
 
         info = read_info(Path(folder))
         self.box.addItem(info.name, info)
+        self._by_hand = True
         self.box.setCurrentIndex(self.box.count() - 1)
         self._update_fit()
 
@@ -296,6 +314,7 @@ def _listed() -> Listed:
     import napari_medseq as ms
     from napari_medseq.inference.resources import devices
     from napari_medseq.models import why_unsuitable
+    from napari_medseq.models.choosing import looks_meant
 
     where, why = devices.choose("auto")
     names = [f"auto ({where}: {why})", "cpu (always there)"]
@@ -303,4 +322,4 @@ def _listed() -> Listed:
         names += [f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         names.append("mps (Apple GPU)")
-    return ms.list_models(), names, why_unsuitable
+    return ms.list_models(), names, why_unsuitable, looks_meant

@@ -152,6 +152,18 @@ def known_channels(images: Sequence[ImageSequence], info: ModelInfo) -> dict[str
     return known
 
 
+def looks_meant(images: Sequence[ImageSequence], info: ModelInfo) -> bool:
+    """Whether images are called like those of a model: one of them after its patterns, or one after each of its channels, or of that
+    modality."""
+    fitting = [i for i in images if why_unsuitable(info, i) is None]
+    if len(info.channels) == 1:
+        return bool(info.name_patterns) and any(matches(i, info.name_patterns) for i in fitting)
+    return all(
+        any(matches(i, [f"*{c}*"]) or i.modality == _modality(c) for i in _not_of_others(fitting, info, c))
+        for c in info.channels
+    )
+
+
 def _not_of_others(images: Sequence[ImageSequence], info: ModelInfo, channel: str) -> list[ImageSequence]:
     """The images except those of another channel: by a name that contains this one's ("t1ce" is not "t1"), or by the modality (a PET
     series called "PET-CT" is not the CT)."""

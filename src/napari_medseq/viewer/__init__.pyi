@@ -53,6 +53,8 @@ from .followed import results_of as results_of
 from .followed import show_progression as show_progression
 from .followed import undo as undo
 from .followed import why_outdated as why_outdated
+from .found import found_in_words as found_in_words
+from .found import show_found as show_found
 from .greylevels import interpolate_image as interpolate_image
 from .greylevels import set_window as set_window
 from .greylevels import window_presets as window_presets
@@ -300,6 +302,7 @@ __all__ = [
     "finish_saving",
     "finish_session",
     "follow_again",
+    "found_in_words",
     "go_to",
     "go_to_slice",
     "hand_alignment",
@@ -388,6 +391,7 @@ __all__ = [
     "show_diameters",
     "show_explanation",
     "show_followed",
+    "show_found",
     "show_lesson",
     "show_locations",
     "show_numbers",
