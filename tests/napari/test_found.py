@@ -48,8 +48,9 @@ def test_of_nothing_nothing_is_shown() -> None:
 
 @pytest.mark.parametrize("axes", [("t", "y", "x"), ("y", "x")])
 def test_films_and_pictures_have_no_volume(axes: tuple[str, ...]) -> None:
-    data = np.zeros((6, 5, 5)[-len(axes) :], np.uint8)
-    data[(3, *[slice(None)] * 2)[-len(axes) :]] = 1
+    data = np.zeros((6, 5, 5), np.uint8)
+    data[3] = 1
+    data = data if "t" in axes else data[3]
     viewer, labels = shown(data, axes, {1: "fold"})
     where = " in frame 4" if "t" in axes else ""
     assert verbs.found_in_words(viewer, labels) == f"scan labels: fold{where}."

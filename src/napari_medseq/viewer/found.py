@@ -36,7 +36,7 @@ def found_in_words(viewer: ViewerModel, layer: Labels) -> str:
         seq.label_names.get(v, f"label {v}") + (f" {volume_ml(data == v, seq.affine):.3g} mL" if is_volume else "")
         for v in values
     ]
-    there = [] if along is None else np.flatnonzero(_counts(layer, along)) + 1
+    there = np.flatnonzero(_counts(layer, along)) + 1 if along is not None else np.empty(0, int)
     word = "frame" if along == "t" else "slice"
     where = (
         f" in {word}s {there[0]} to {there[-1]}" if len(there) > 1 else f" in {word} {there[0]}" if len(there) else ""
