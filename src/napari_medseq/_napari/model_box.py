@@ -75,7 +75,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._why: Callable[[ModelInfo, ImageSequence], str | None] = lambda _info, _seq: None
         self._meant: Callable[[Sequence[ImageSequence], ModelInfo], bool] = lambda _images, _info: False
         self._images: list[ImageSequence] = []
-        self._by_hand = False
+        self._by_hand = self._fitting = False
         self.work = WorkBar()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -97,7 +97,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         """The list of models, and the menu that gets more."""
         self.box = _Models()
         self.box.setToolTip("The models that come with the plugin, were installed, or were taught here")
-        self.box.activated.connect(self._chosen_by_hand)
+        self.box.currentIndexChanged.connect(self._chosen)
         self.box.opened.connect(lambda: guarded("Listing models", self.look_again))
         self.box.addItem("loading models …")
         self.box.setEnabled(False)
@@ -167,15 +167,14 @@ class ModelBox(QWidget):  # type: ignore[misc]
         info = self.info
         return "" if info is None else str(info.name if info in self._infos else info.folder)
 
-    def _chosen_by_hand(self, _index: int = 0) -> None:
-        """From now on the model is chosen by the user, unless it does not fit."""
-        self._by_hand = True
+    def _chosen(self, _index: int = 0) -> None:
+        """From now on the model is the one that was chosen, unless it does not fit."""
+        self._by_hand |= not self._fitting
 
     def choose(self, name: str) -> None:
         """Choose a model by name, if it is in the list."""
         k = self.box.findText(name)
         if k >= 0:
-            self._by_hand = True
             self.box.setCurrentIndex(k)
 
     def fit_to(self, images: Sequence[ImageSequence]) -> None:
@@ -255,10 +254,12 @@ class ModelBox(QWidget):  # type: ignore[misc]
                 fitting.append(k)
         current = self.box.currentData()
         meant = [k for k in fitting if self._images and self._meant(self._images, self.box.itemData(k))]
+        self._fitting = True
         if current is not None and fitting and not self.force and current.name in reasons:
             self.box.setCurrentIndex((meant or fitting)[0])
         elif meant and not self._by_hand:
             self.box.setCurrentIndex(meant[0])
+        self._fitting = False
         self.misfits.setText(self._in_words(reasons))
         self.misfits.setVisible(bool(reasons))
         self.overrule.setVisible(bool(reasons) or self.force)
@@ -295,7 +296,6 @@ class ModelBox(QWidget):  # type: ignore[misc]
 
         info = read_info(Path(folder))
         self.box.addItem(info.name, info)
-        self._by_hand = True
         self.box.setCurrentIndex(self.box.count() - 1)
         self._update_fit()
 
