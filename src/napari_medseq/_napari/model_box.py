@@ -86,6 +86,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         layout.addWidget(self.misfits)
         layout.addWidget(self.overrule)
         layout.addWidget(self.work)
+        self.box.currentIndexChanged.connect(self._chosen)
         self.box.currentIndexChanged.connect(self._show_card)
         _BOXES.add(self)
         self._listing = True
@@ -97,7 +98,6 @@ class ModelBox(QWidget):  # type: ignore[misc]
         """The list of models, and the menu that gets more."""
         self.box = _Models()
         self.box.setToolTip("The models that come with the plugin, were installed, or were taught here")
-        self.box.currentIndexChanged.connect(self._chosen)
         self.box.opened.connect(lambda: guarded("Listing models", self.look_again))
         self.box.addItem("loading models …")
         self.box.setEnabled(False)
