@@ -125,7 +125,7 @@ def run(
             "study": study_or_folder.name
             if isinstance(study_or_folder, Study)
             else str(files.path_of(study_or_folder).absolute()),
-            "model": _name_of(loaded),
+            "model": name_of(loaded),
             "series": series if series is None or isinstance(series, str) else list(series),
             "order": None if order is None else list(order),
             "register": register,
@@ -411,7 +411,7 @@ def correct_again(progression: Progression, before: Progression) -> None:
     progression.warnings += tuple(f"A correction could not be made again: {text}." for text in missed)
 
 
-def _name_of(model: Model) -> str:
+def name_of(model: Model) -> str:
     """The name by which `load_model` knows a model, else its folder."""
     info = model.info
     return info.name if (info.name, info.folder) in {(i.name, i.folder) for i in models.list_models()} else info.folder
@@ -446,6 +446,7 @@ __all__ = [
     "dropped_visits",
     "follow",
     "lesion_masks",
+    "name_of",
     "provenance",
     "read_visits",
     "run",

@@ -201,7 +201,7 @@ def _jobs(
             study=str(patient.study),
             out=str(target / patient.name),
             model=model.info.folder,
-            model_name=model.info.name,
+            model_name=pipeline.name_of(model),
             model_sha256=model.fingerprint,
             options=options,
             settings=settings,

@@ -195,6 +195,7 @@ def test_the_same_as_run_one_by_one(tmp_path: Path, finished: Path, tiny_bundle:
     records = [json.loads(t["run.json"]) for t in (one, many)]
     for key in ("inputs", "visits", "warnings", "edges", "files"):
         assert records[0][key] == records[1][key], key
+    assert records[0]["run"]["model"] == records[1]["run"]["model"] == str(tiny_bundle)  # `run --again` finds it
 
 
 def test_whatever_goes_wrong_with_a_patient_is_its_row(ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
