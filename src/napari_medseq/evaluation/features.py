@@ -15,11 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
+from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
+from napari_medseq.geometry import Reorientation
 from napari_medseq.preprocessing.gabor import Gabor, gabor_responses
 from napari_medseq.progress import Cancelled, Progress, with_progress
-from napari_medseq.sequence import ImageSequence, check_same_grid
+from napari_medseq.sequence import SPACE, ImageSequence, check_same_grid
 from napari_medseq.settings import Settings, checked
+from napari_medseq.volumes.turning import turned
 
 Plane = NDArray[np.float64]
 Part = Literal["intensity", "gabor", "cooccurrence", "patterns", "shape"]
@@ -96,6 +99,10 @@ def slice_features(
         raise MedseqError('Features of shape need a mask; give one, or leave "shape" out of parts.')
     if mask is not None:
         check_same_grid(image, mask)
+    # directions within a slice are those that readers give it
+    turn = geometry.to_codes(image.affine) if "z" in image.axes and image.oriented else Reorientation()
+    if turn != Reorientation():
+        image, mask = turned(image, turn), None if mask is None else turned(mask, turn)
     planes, axis = _planes(image)
     inside = None if mask is None else _along(np.asarray(mask.data), mask.axes, axis) != 0
     grey = _grey(planes, s)
@@ -113,7 +120,9 @@ def slice_features(
                 row |= parts[part](k)
         rows.append(row)
     table = pd.DataFrame(rows, index=pd.RangeIndex(len(planes), name="step"))
-    return table if "gabor" not in s.parts else table.join(_gabor(image, axis, s, cancelled))
+    table = table if "gabor" not in s.parts else table.join(_gabor(image, axis, s, cancelled))
+    backwards = axis in SPACE and turn.flips["xyz".index(axis)]
+    return table[::-1].set_index(table.index) if backwards else table
 
 
 def _planes(image: ImageSequence) -> tuple[Plane, str]:

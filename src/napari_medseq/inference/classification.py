@@ -23,7 +23,7 @@ from napari_medseq.inference.outputs.ensemble import check_together, model_names
 from napari_medseq.inference.outputs.finite import check_finite
 from napari_medseq.inference.resources import devices, remote, tuning
 from napari_medseq.inference.streaming import neighbourhoods
-from napari_medseq.inference.upright import Upright
+from napari_medseq.inference.upright import Upright, upright_exams
 from napari_medseq.models import Model, ModelLike, tabular
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check, part
@@ -217,7 +217,8 @@ def _visits(
     """A patient's visits as the frames of one exam, on the grid of the first."""
     force, cancelled = ready.options.force, ready.options.cancelled
     patient = visits.patient_of(images, narrowed, transforms, force=force, cancelled=cancelled)
-    group = visits.stack_visits(patient.exams, patient.days, patient.to_common, cancelled)[0]
+    _, turned = upright_exams(patient.exams)
+    group = visits.stack_visits(turned, patient.days, patient.to_common, cancelled)[0]
     return group.channels, group.framing(pixel_mm=ready.settings.pixel_mm, stride=stride)
 
 

@@ -23,7 +23,7 @@ from napari_medseq.inference.prompts.planes import painted_axis, planes_along
 from napari_medseq.inference.prompts.visits import labels_by_visit, prompted_visits
 from napari_medseq.inference.prompts.window import PromptSettings
 from napari_medseq.inference.resources import devices
-from napari_medseq.inference.upright import Upright
+from napari_medseq.inference.upright import Upright, upright_exams
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.prompted_unet import PromptedNetwork
 from napari_medseq.progress import Cancelled, Progress, check, part
@@ -253,15 +253,17 @@ class _Job:
         """Each visit of a patient; one that is painted is as it was."""
         results = {k: self._painted(seq) for k, seq in labels.items()}
         unannotated = len(patient.exams) - len(labels)
-        for k, visit in enumerate(prompted_visits(patient, labels, self.cancelled)):
+        turns, exams = upright_exams(patient.exams)
+        drawn = {k: turns[k].there(seq) for k, seq in labels.items()}
+        for k, visit in enumerate(prompted_visits(replace(patient, exams=exams), drawn, self.cancelled)):
             watched = part(progress, k / unannotated, (k + 1) / unannotated, f"visit {visit.number + 1}: ")
             carried = self.of_image(visit.image, visit.labels, visit.painted, "t", None, watched)
-            image = patient.exams[visit.number][0]
+            image = exams[visit.number][0]
             data = np.asarray(carried.labels.data)[visit.frame].reshape(image.data.shape)
             own = image.labels_like(
                 data, name=f"{image.name}_{self.model.info.name}", label_names=visit.labels.label_names
             )
-            own = own.replace(warnings=(*own.warnings, *carried.labels.warnings))
+            own = turns[visit.number].back(own.replace(warnings=(*own.warnings, *carried.labels.warnings)))
             results[visit.number] = replace(carried, labels=own, doubt=carried.doubt[visit.frame : visit.frame + 1])
         return [results[k] for k in sorted(results)]
 

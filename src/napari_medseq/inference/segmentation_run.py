@@ -21,7 +21,7 @@ from napari_medseq.inference.outputs.prediction import PatchAccumulator, Segment
 from napari_medseq.inference.resources import devices, memory, tuning
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.sliding import WindowSettings, window_framing, window_probabilities
-from napari_medseq.inference.upright import Upright
+from napari_medseq.inference.upright import Upright, upright_exams
 from napari_medseq.memory import warn_if_short
 from napari_medseq.models import Model
 from napari_medseq.models.stepwise import Stepwise
@@ -107,16 +107,18 @@ class SegmentationRun:
 
     def of_visits(self, patient: visits.Patient) -> list[Segmentation]:
         """The visits of one patient together, in the order in which they were given."""
-        exams, index, days, s, steps = patient.exams, patient.index, patient.days, self.settings, self.options.steps
+        index, days, s, steps = patient.index, patient.days, self.settings, self.options.steps
         if None in days and any(n.gap_unit is not None for n in self.networks):
             text = f"Not every visit has a date: {self.models[0].info.name} reads them in the order given, without the days between."
             warn(text)
         wrong = sorted(set(steps or ()) - set(index))
         if wrong:
             raise MedseqError(f"The visits with an image are {list(index)}, not {wrong}.")
+        turns, exams = upright_exams(patient.exams)
         passes = []
         for group in visits.stack_visits(exams, days, patient.to_common, self.cancelled):
-            framing = group.framing(pixel_mm=s.pixel_mm, stride=self.stride, region=self.options.region)
+            region = turns[group.visits[group.own[0]]].region(self.options.region)
+            framing = group.framing(pixel_mm=s.pixel_mm, stride=self.stride, region=region)
             own = {at: group.visits[at] for at in group.own}
             passes.append(_SequencePass(channels=group.channels, framing=framing, wanted=own))
         results: dict[int, Segmentation] = {}
@@ -125,7 +127,7 @@ class SegmentationRun:
                 only = None if steps is None else [0] if index[visit] in steps else []
                 prediction = accumulator.prediction.only(at)
                 result = to_images(prediction, exams[visit][0], self.models, s, only)
-                results[visit] = with_warnings(result, notes).keeping(self.options.keep)
+                results[visit] = turns[visit].answer(with_warnings(result, notes)).keeping(self.options.keep)
         return [results[k] for k in range(len(exams))]
 
     def _run_passes(self, passes: Sequence[_SequencePass]) -> Iterator[tuple[PatchAccumulator, list[str]]]:

@@ -168,6 +168,18 @@ class Upright:
         return n - span[1], n - span[0]
 
 
+def upright_exams(exams: Sequence[Sequence[ImageSequence]]) -> tuple[list[Upright], list[list[ImageSequence]]]:
+    """The turn of each of several exams, such as a patient's visits, and their channels so turned.
+
+    Raises
+    ------
+    GeometryError
+        If the channels of one lie on different grids.
+    """
+    pairs = [Upright.of_channels(channels) for channels in exams]
+    return [turn for turn, _ in pairs], [channels for _, channels in pairs]
+
+
 def _turned(seq: ImageSequence, turn: Reorientation) -> ImageSequence:
     """As `turned`, but an image that lies right is not touched."""
     return seq if turn == Reorientation() else turned(seq, turn)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 import napari_medseq as ms
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.evaluation.features import FeatureSettings, slice_features
+from napari_medseq.geometry import Reorientation
 from napari_medseq.preprocessing.gabor import Gabor
+from napari_medseq.volumes.turning import turned
 
 BANK = Gabor(frequencies=(0.1, 0.25), orientations=2)  # along rows, down columns
 
@@ -28,6 +30,18 @@ def test_waves_are_found_at_their_own_frequency_and_angle() -> None:
     assert means.idxmax(axis=1).astype(str).tolist() == [
         f"gabor {f:g}/mm {a}° mean" for a in (0, 90) for f in (0.1, 0.25)
     ]
+
+
+def test_features_do_not_depend_on_the_order_of_axes() -> None:
+    rng = np.random.default_rng(0)
+    image = stack(np.cumsum(rng.normal(size=(3, 20, 24)), axis=2)).replace(affine=np.diag([-1.0, -1.0, 4.0, 1.0]))
+    mask = image.labels_like((np.asarray(image.data) > 1).astype(np.uint8), name="mask", label_names={})
+    chosen = FeatureSettings(parts=("intensity", "gabor", "cooccurrence", "patterns", "shape"), gabor=BANK)
+    table = slice_features(image, mask, settings=chosen)
+    turn = Reorientation((1, 2, 0), (True, True, False))  # slices run the other way
+    there = slice_features(turned(image, turn), turned(mask, turn), settings=chosen)
+    assert there.index.equals(table.index)
+    assert np.array_equal(there.to_numpy()[::-1], table.to_numpy())
 
 
 def test_a_flat_slice_has_no_contrast_and_a_chequered_one_has_nothing_else() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from itertools import permutations, product
 from pathlib import Path
 
@@ -70,6 +71,36 @@ def test_segment(folder: Path) -> None:
             one, two = some(getattr(found, name)), some(getattr(expected, name))
             assert one.same_grid(stored)
             assert np.array_equal(turned(one, turn.inverse).data, two.data), (turn, name)
+
+
+def test_visits(folder: Path) -> None:
+    later = small().replace(data=np.roll(small().data, 2, 2), name="later_T1")
+    seqs = [small(), later]
+
+    def patient(images: list[ImageSequence]) -> list[ms.Visit]:
+        return [ms.Visit(date(2020, k + 1, 1), (image,)) for k, image in enumerate(images)]
+
+    net = model(folder / "visits", along="visit", threshold=0.45)
+    judge = model(folder / "judge", {**CLASSIFIER, "dimensions": 3}, along="visit")
+    prompts = seqs[0].labels_like((np.asarray(seqs[0].data) > 400).astype(np.uint8), name="p", label_names={1: "a"})
+    still = [None, None]
+    segmented = ms.segment(patient(seqs), net, transforms=still, device="cpu")
+    judged = ms.classify(patient(seqs), judge, transforms=still, device="cpu")
+    carried = ms.propagate(patient(seqs), [prompts, None], transforms=still, device="cpu")
+    assert 0 < (np.asarray(segmented[1].labels.data) > 0).mean() < 1
+    for turn in SOME[:3]:
+        stored = [seqs[0], turned(later, turn)]
+        other = [turned(seqs[0], turn), later]
+        for images, k in ((stored, 1), (other, 0)):
+            found = ms.segment(patient(images), net, transforms=still, device="cpu")
+            assert found[k].labels.same_grid(images[k])
+            assert np.array_equal(turned(found[k].labels, turn.inverse).data, segmented[k].labels.data)
+            assert np.array_equal(found[1 - k].labels.data, segmented[1 - k].labels.data)
+            again = ms.classify(patient(images), judge, transforms=still, device="cpu")
+            assert np.array_equal(again.per_step, judged.per_step)
+        there = ms.propagate(patient(stored), [prompts, None], transforms=still, device="cpu")
+        assert there[1].labels.same_grid(stored[1])
+        assert np.array_equal(turned(there[1].labels, turn.inverse).data, carried[1].labels.data)
 
 
 def test_a_colour_axis_stays_last() -> None:
