@@ -22,6 +22,14 @@ _SHOWN = 80
 PathText: TypeAlias = Annotated[str, AfterValidator(os.path.expanduser)]
 
 
+def _whole(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+#: the same for settings that are kept as the record of a result: the whole path, which is the same place from any other folder
+WholePathText: TypeAlias = Annotated[str, AfterValidator(_whole)]
+
+
 class Settings(BaseModel):
     """Settings of one step: frozen, checked, without unknown names and without NaN or infinite numbers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -10,6 +11,8 @@ from pydantic import Field, model_validator
 from napari_medseq.errors import MedseqError, ModelError, SettingsError
 from napari_medseq.fields import setting_facts
 from napari_medseq.settings import Settings, checked
+from napari_medseq.training.automatic.config import AutoConfig
+from napari_medseq.training.config import TrainConfig
 
 
 class Inner(Settings):
@@ -95,3 +98,13 @@ def test_docstring_and_facts_of_a_field_have_one_source() -> None:
     lines = (Described.__doc__ or "").splitlines()
     assert "sizes_mm : tuple[float, ...] | None, default None, in mm" in lines
     assert "    Of each. None: as in the image." in lines
+
+
+def test_places_in_a_record_are_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = TrainConfig(name="n", data=("data",), network={"_target_": "RecurrentUNet"})
+    auto = AutoConfig(data="data", out="out", plan="plan.yaml")
+    monkeypatch.chdir(tmp_path.parent)
+    assert (given.data, given.out) == ((str(tmp_path / "data"),), str(tmp_path / "model"))
+    assert auto.model_dump()["plan"] == str(tmp_path / "plan.yaml")
+    assert TrainConfig.model_validate(given.model_dump()) == given

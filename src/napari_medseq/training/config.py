@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from napari_medseq.files import path_of
 from napari_medseq.inference.inputs.visits import Registration
 from napari_medseq.inference.settings import InferenceSettings
-from napari_medseq.settings import PathText, Settings, checked
+from napari_medseq.settings import PathText, Settings, WholePathText, checked
 from napari_medseq.training.loops.losses import LossSettings
 from napari_medseq.training.loops.settings import LoopSettings
 
@@ -82,12 +82,12 @@ class TrainConfig(Settings):
     licence: str = ""
     card: str = ""
     task: Literal["segmentation", "classification", "denoising", "autoencoder"] = "segmentation"
-    data: tuple[PathText, ...] = ()
+    data: tuple[WholePathText, ...] = ()
     image: str = "*"
     labels: str = "*"
     channels: dict[str, str] = Field(default_factory=dict)
-    targets: PathText | None = None
-    table: PathText | None = None
+    targets: WholePathText | None = None
+    table: WholePathText | None = None
     values: tuple[str, ...] = ()
     align: Registration = "auto"
     unlabelled: int | None = None
@@ -108,7 +108,7 @@ class TrainConfig(Settings):
     loop: LoopSettings = LoopSettings()
     inference: InferenceSettings = InferenceSettings()
     device: str = "auto"
-    out: PathText = "model"
+    out: WholePathText = Field("model", validate_default=True)
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from napari_medseq.settings import PathText, Settings
+from napari_medseq.settings import Settings, WholePathText
 from napari_medseq.training.loops.slabs import Clock
 
 
@@ -63,14 +63,14 @@ class AutoConfig(Settings):
     seed : int
     """
 
-    data: PathText
-    out: PathText
+    data: WholePathText
+    out: WholePathText
     task: Literal["segmentation", "classification"] | None = None
     minutes: float = Field(60.0, gt=0)
     name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
     description: str = ""
     licence: str = ""
-    plan: PathText | None = None
+    plan: WholePathText | None = None
     settings: dict[str, object] = Field(default_factory=dict)
     classes: dict[int, str] = Field(default_factory=dict)
     channels: dict[str, str] = Field(default_factory=dict)
