@@ -94,8 +94,10 @@ def test_curves_are_off_where_the_image_has_no_frames(qtbot: Any) -> None:
     assert "Open a series with frames first" in nothing.hint.text()  # and not how to paint on it
     assert not widget.run_button.isEnabled()
     assert "frames" in widget.run_button.toolTip()
+    assert widget.image.count() == 0  # a volume is no series with frames
+    assert "No series with frames is open" in widget.hint.text()
     viewer.add_image(np.zeros((6, 3, 4, 5), np.float32), name="a series")
-    widget.image.choose(viewer.layers["a series"])
+    assert widget.image.currentText() == "a series"
     assert widget.run_button.isEnabled()
 
 

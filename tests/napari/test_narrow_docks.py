@@ -82,14 +82,14 @@ def test_a_text_that_does_not_fit_is_shortened_with_a_sign(qtbot: Any) -> None:
     viewer: Any = ViewerModel()
     widget = CurvesWidget(viewer)
     qtbot.addWidget(widget)
-    widget.what.resize(120, 24)
+    widget.what.setFixedWidth(120)
     pictures = []
     for text in ("volume of each label in each frame", "volume of each label in every slice"):
         widget.what.setItemText(0, text)
         widget.what.setCurrentIndex(0)
         pictures.append(widget.what.grab().toImage())
     assert pictures[0] == pictures[1]  # both end in the sign before they differ
-    widget.what.resize(400, 24)
+    widget.what.setFixedWidth(400)
     assert widget.what.grab().toImage() != pictures[1]
 
 

@@ -23,6 +23,7 @@ from napari_medseq._napari.plot_dock import PlotDock
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq.colours import lesion_colour
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
+from napari_medseq.viewer.placement import camera_of
 from tests.napari.helpers import as_plugins_see_it
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
@@ -206,7 +207,6 @@ def test_the_plot_and_its_disclaimer_are_there_and_come_back(widget: Any) -> Non
 
 
 def test_the_camera_moves_only_where_the_lesion_is_out_of_view(widget: Any) -> None:
-    from napari_medseq.viewer.placement import camera_of
 
     camera = camera_of(widget.viewer)
     layer = widget.result.layers[1]
@@ -310,6 +310,10 @@ def test_curves_of_a_dynamic_series(make_napari_viewer: Callable[..., Any], qtbo
     assert np.asarray(plot._cursors[0].get_xdata())[0] == 2.0
     mouse(plot.canvas.canvas, "motion_notify_event", axes, 5.0, 110.0)
     assert plot.hovered == "label 2, frame 3 of 5, 5 s, 110"
+    camera_of(viewer).zoom = zoom = camera_of(viewer).zoom * 3
+    qtbot.mouseClick(widget.run_button, Qt.LeftButton)  # the plot is there already: the view stays as it is
+    qtbot.waitUntil(lambda: not widget.work.busy, timeout=60000)
+    assert camera_of(viewer).zoom == zoom
     widget.table.row_chosen.emit(1)
     assert plot.selected == 2
     assert plot.shown_step() == 1

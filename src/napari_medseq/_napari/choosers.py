@@ -111,7 +111,7 @@ class _Column(QScrollArea):  # type: ignore[misc]
 
 
 class ShortBox(QComboBox):  # type: ignore[misc]
-    """A list that may be narrower than its longest entry, which is shortened."""
+    """A list that may be narrower than its longest entry, which is shortened; its placeholder stands there while it is empty."""
 
     #: position of the part that is left out
     shortened = Qt.ElideRight
@@ -126,22 +126,30 @@ class ShortBox(QComboBox):  # type: ignore[misc]
         option = QStyleOptionComboBox()
         self.initStyleOption(option)
         field = self.style().subControlRect(QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField, self)
-        option.currentText = self.fontMetrics().elidedText(option.currentText, self.shortened, field.width() - 6)
+        text = option.currentText or self.placeholderText()
+        option.currentText = self.fontMetrics().elidedText(text, self.shortened, field.width() - 6)
         painter = QStylePainter(self)
         painter.drawComplexControl(QStyle.CC_ComboBox, option)
         painter.drawControl(QStyle.CE_ComboBoxLabel, option)
 
 
 class LayerBox(ShortBox):
-    """A list of layers of given kinds ("image", "labels"), or no layer, which `optional` names."""
+    """A list of layers of given kinds ("image", "labels") that are `fit`, or no layer, which `optional` names."""
 
     #: the list of layers was made anew
     listed = Signal()
     #: names of layers begin with patient and visit, so that they differ at their ends
     shortened = Qt.ElideMiddle
 
-    def __init__(self, viewer: ViewerModel, kinds: Sequence[str], optional: str | None = None) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        kinds: Sequence[str],
+        optional: str | None = None,
+        fit: Callable[[Layer], bool] = lambda _layer: True,
+    ) -> None:
         super().__init__()
+        self._fit = fit
         self._purpose, self._not_listed = "The layer to use", ""
         self.currentTextChanged.connect(self._name_whole)
         self._name_whole(self.currentText())
@@ -166,9 +174,11 @@ class LayerBox(ShortBox):
         if self.optional is not None:
             self.addItem(self.optional, None)
         for layer in self.viewer.layers:
-            if layer_kind(layer) in self.kinds:
+            if layer_kind(layer) in self.kinds and self._fit(layer):
                 self.addItem(layer.name, layer)
         self.blockSignals(False)
+        if self.currentIndex() < 0 and self.count():  # Qt chooses none where there is a placeholder
+            self.setCurrentIndex(0)
         self.choose(before)
         self._prefer_shown(before)
         unfit = (layer for layer in self.viewer.layers if layer_kind(layer).endswith(" axes"))

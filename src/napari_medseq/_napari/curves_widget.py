@@ -19,8 +19,11 @@ from napari_medseq.colours import lesion_colour
 from napari_medseq.dynamics import Beat, measure_beat
 from napari_medseq.dynamics import enhancement as dynamic
 from napari_medseq.errors import MedseqError
+from napari_medseq.viewer.study import facts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from napari.layers import Layer
 
@@ -73,7 +76,8 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         connect_until_destroyed(napari_viewer.layers.events.removed, self._forget_removed)
 
     def _make_inputs(self) -> None:
-        self.image = LayerBox(self.viewer, ["image"])
+        self.image = LayerBox(self.viewer, ["image"], fit=_has_frames)
+        self.image.setPlaceholderText("none is open")
         self.image.setToolTip("A series with frames: perfusion, contrast over time, cine")
         self.labels = LayerBox(self.viewer, ["labels"])
         self.labels.setToolTip("What is measured: one mask for all frames, or one per frame")
@@ -92,10 +96,16 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
             )
         self.baseline = QSpinBox()
         self.baseline.setRange(1, 1000)
+        self.baseline.valueChanged.connect(self._count_frames)
+        self._count_frames(self.baseline.value())
         self.baseline.setToolTip("The number of frames before the contrast agent arrives; their mean is the baseline")
         self.run_button = QPushButton("Run")
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(self.run)
+
+    def _count_frames(self, number: int) -> None:
+        """Say what the number of the baseline counts."""
+        self.baseline.setSuffix(" frame before contrast" if number == 1 else " frames before contrast")
 
     def _make_results(self) -> None:
         self.subject, self.hint = wrapped(), wrapped()
@@ -111,10 +121,10 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         layout = scrolled(self)
         self.form = QFormLayout()
         for title, widget in (
-            ("Series with frames", self.image),
+            ("Series", self.image),
             ("Labels", self.labels),
             ("Measure", self.what),
-            ("Frames before contrast", self.baseline),
+            ("Baseline", self.baseline),
             ("Cavity", self.cavity),
             ("Wall", self.wall),
         ):
@@ -137,10 +147,8 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
             else "Open or paint a mask first"
             if self.labels.layer is None
             else ""
-            if of_volume or _has_frames(self.image.layer)
-            else "Open a series with frames, such as perfusion"
-            if self.image.layer is None
-            else f"{self.image.layer.name} has no frames: open a series with frames, such as perfusion, and choose it above"
+            if of_volume or self.image.layer is not None
+            else "No series with frames is open: open one, such as perfusion, or measure the volume of each label"
         )
         first = _NO_SERIES if self.image.layer is None else _NO_LABELS
         self.hint.setText(first if self.labels.layer is None else "" if self.work.busy or not why else f"{why}.")
@@ -217,9 +225,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
                 list(_WALLS.values()), [tuple(row) for row in beat.walls[list(_WALLS)].itertuples(index=False)]
             )
         verbs.apply_lesion_colours(layer, beat.volumes["lesion"].unique().tolist())
-        self.plot.dock("Time curves plot")
-        self.plot.show_curves(beat.volumes, layer, layer, quantity="volume (mL)")
-        self.viewer.reset_view()
+        self._plotted(lambda: self.plot.show_curves(beat.volumes, layer, layer, quantity="volume (mL)"))
 
     def _show(self, tables: tuple[pd.DataFrame, pd.DataFrame], image: Layer, layer: Layer) -> None:
         if not self._name(layer, image):
@@ -230,9 +236,14 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.table.fill(list(_SHOWN.values()), rows, [lesion_colour(int(row[0])) for row in rows])
         self.table.show()
         verbs.apply_lesion_colours(layer, curves["lesion"].unique().tolist())
-        self.plot.dock("Time curves plot")
-        self.plot.show_curves(curves, image, layer)
-        self.viewer.reset_view()
+        self._plotted(lambda: self.plot.show_curves(curves, image, layer))
+
+    def _plotted(self, draw: Callable[[], object]) -> None:
+        """Show the plot; where it takes room from the canvas, the image is fitted into what is left."""
+        is_new = self.plot.dock("Time curves plot")
+        draw()
+        if is_new:
+            self.viewer.reset_view()
 
     @property
     def plot(self) -> CurvesPlot:
@@ -250,9 +261,10 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.plot.go(0 if step is None else step, int(self.measures["lesion"].iloc[row]))
 
 
-def _has_frames(layer: Layer | None) -> bool:
-    if layer is None:
-        return False
+def _has_frames(layer: Layer) -> bool:
+    axes = facts_of(layer).get("axes")
+    if axes is not None:
+        return "t" in axes
     try:
         return "t" in verbs.to_sequence(layer).axes
     except MedseqError:

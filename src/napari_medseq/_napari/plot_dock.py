@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-_FADED = 0.4
+#: opacity of what is not selected; fainter, dark colours cannot be seen on the dark theme
+_FADED = 0.6
 #: rows of a screen below which napari's own docks leave no room for a plot below them
 LOW_SCREEN = 760
 
@@ -288,8 +289,9 @@ class PlotDock(QWidget):  # type: ignore[misc]
         """Whether the plot is a tab beside the other docks, because there is no room below the canvas."""
         return bool(self.screen().availableGeometry().height() < LOW_SCREEN)
 
-    def dock(self, name: str) -> None:
-        """Show the plot below the canvas, also after its dock was closed."""
+    def dock(self, name: str) -> bool:
+        """Show the plot below the canvas, also after its dock was closed; whether it was not there before."""
+        was_shown = self.parent() is not None and self.isVisibleTo(self.window())
         if self.parent() is None:
             low = self.is_screen_low
             if low:
@@ -297,6 +299,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
             self.viewer.window.add_dock_widget(self, name=name, area="right" if low else "bottom")
         self.show()
         self.parent().show()
+        return not was_shown
 
 
 def _with_ending(path: Path, ending: str) -> Path:
