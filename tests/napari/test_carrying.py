@@ -14,7 +14,7 @@ from napari.components import ViewerModel
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.studies import facts_of
 from tests.balls import AFFINES, ball_image
 from tests.napari.helpers import masks
 

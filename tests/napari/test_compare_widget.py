@@ -14,7 +14,7 @@ from qtpy.QtCore import Qt
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.compare_widget import CompareWidget
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.studies import facts_of
 from tests.napari.helpers import Wait, click, docked, masks
 from tests.napari.person import drag, open_folder, press_key
 from tests.narrowing import some

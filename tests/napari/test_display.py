@@ -15,7 +15,7 @@ import napari_medseq as ms
 from napari_medseq import viewer as view
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import affine_from
-from napari_medseq.viewer.colouring import BETTER, CHANGES, STABLE, UNKNOWN, WORSE, response_colour
+from napari_medseq.viewer.results.colouring import BETTER, CHANGES, STABLE, UNKNOWN, WORSE, response_colour
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 

@@ -16,9 +16,9 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.editing import editing_of
-from napari_medseq.viewer.layers import from_layer
-from napari_medseq.viewer.marks import read_at, write_at
+from napari_medseq.viewer.editing.marks import read_at, write_at
+from napari_medseq.viewer.editing.model import editing_of
+from napari_medseq.viewer.layers.conversion import from_layer
 from tests.napari.at_work import at_work
 from tests.napari.helpers import as_plugins_see_it
 from tests.napari.test_every_control import DOCKS

@@ -8,8 +8,8 @@ from napari.components import ViewerModel
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq.viewer.layers import to_layer_data
-from napari_medseq.viewer.results import add_layers
+from napari_medseq.viewer.layers.conversion import to_layer_data
+from napari_medseq.viewer.results.showing import add_layers
 
 
 def shown(data: np.ndarray, axes: tuple[str, ...], names: dict[int, str]) -> tuple[ViewerModel, object]:

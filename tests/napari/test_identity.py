@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq.inference import Segmentation
-from napari_medseq.viewer.active import visit_of
+from napari_medseq.viewer.editing.active import visit_of
 from tests.balls import write_ball_study
 from tests.napari.helpers import texts
 

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, affine_from
-from napari_medseq.viewer.layers import KEY, from_layer, to_layer_data, turn_view
+from napari_medseq.viewer.layers.conversion import KEY, from_layer, to_layer_data, turn_view
 
 angles = st.one_of(st.just(0.0), st.floats(-180, 180))
 sizes = st.floats(0.3, 8)

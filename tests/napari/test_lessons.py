@@ -139,7 +139,7 @@ def test_an_answer_has_the_colours_of_what_was_painted_and_new_labels_those_of_n
 
 
 def verbs_index(layer: Any, own: list[int]) -> list[int]:
-    from napari_medseq.viewer.layers import in_layer
+    from napari_medseq.viewer.layers.conversion import in_layer
 
     return [int(v) for v in in_layer(layer, [own])[0]]
 

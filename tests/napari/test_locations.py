@@ -14,7 +14,7 @@ import napari_medseq as ms
 from napari_medseq import ImageSequence, Study, Visit
 from napari_medseq import viewer as verbs
 from napari_medseq.inference import Segmentation
-from napari_medseq.viewer.layers import in_layer, layer_axis
+from napari_medseq.viewer.layers.conversion import in_layer, layer_axis
 
 #: (start, stop) along z, y, x of the arrays' axes
 LESIONS = (((2, 5), (6, 12), (9, 11)), ((7, 8), (15, 19), (3, 9)))

@@ -14,10 +14,10 @@ from napari_medseq import ImageSequence, Study, Visit
 from napari_medseq import viewer as verbs
 from napari_medseq.colours import lesion_colour
 from napari_medseq.inference import Segmentation
-from napari_medseq.viewer.appearance import arranged, distinct_colours, mask_colormap
-from napari_medseq.viewer.layers import KEY, to_layer_data
+from napari_medseq.viewer.layers.appearance import arranged, distinct_colours, mask_colormap
+from napari_medseq.viewer.layers.conversion import KEY, to_layer_data
+from napari_medseq.viewer.layers.studies import by_patient, study_layer_data
 from napari_medseq.viewer.opening import layer_data
-from napari_medseq.viewer.study import by_patient, study_layer_data
 
 GRID = (6, 20, 20)
 

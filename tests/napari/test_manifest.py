@@ -19,7 +19,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari import sample
 from napari_medseq._napari.reader import get_reader
 from napari_medseq.errors import ReadError
-from napari_medseq.viewer.layers import KEY
+from napari_medseq.viewer.layers.conversion import KEY
 from tests.balls import AFFINES, ball_image
 
 ROOT = Path(__file__).parents[2]

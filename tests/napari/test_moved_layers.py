@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.teach_widget import TeachWidget
-from napari_medseq.viewer.active import visit_of
+from napari_medseq.viewer.editing.active import visit_of
 from tests.napari.helpers import as_plugins_see_it, click, masks
 
 

@@ -21,9 +21,9 @@ from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import OperationCancelled
+from napari_medseq.viewer.layers.studies import facts_of
 from napari_medseq.viewer.opening import layer_data_of_all
 from napari_medseq.viewer.preference import PATTERNS
-from napari_medseq.viewer.study import facts_of
 from tests.balls import write_ball_study
 from tests.napari.helpers import Wait, as_plugins_see_it
 from tests.narrowing import some

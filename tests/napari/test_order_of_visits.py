@@ -16,7 +16,7 @@ import napari_medseq as ms
 from napari_medseq import viewer as view
 from napari_medseq.errors import MedseqError
 from napari_medseq.registration.byhand import HandAlignment
-from napari_medseq.viewer.study import facts_of, visit_title
+from napari_medseq.viewer.layers.studies import facts_of, visit_title
 from tests.napari.helpers import texts
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")

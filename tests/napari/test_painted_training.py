@@ -19,8 +19,8 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError, OperationCancelled, WriteError
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
 from napari_medseq.training.layouts import find_layout
-from napari_medseq.viewer import painted_training
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.studies import facts_of
+from napari_medseq.viewer.teaching import painted_training
 from tests.napari.helpers import Wait, click
 
 SHAPE = (4, 8, 10)

@@ -14,9 +14,9 @@ from napari.components import ViewerModel
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.layers import in_layer, own_array
-from napari_medseq.viewer.placement import camera_of
-from napari_medseq.viewer.positions import place_of, shown_at
+from napari_medseq.viewer.layers.conversion import in_layer, own_array
+from napari_medseq.viewer.layers.placement import camera_of
+from napari_medseq.viewer.layers.positions import place_of, shown_at
 from tests.napari.helpers import masks
 from tests.narrowing import some
 

@@ -19,8 +19,8 @@ from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq.errors import ReadError
-from napari_medseq.viewer.placement import camera_of
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.placement import camera_of
+from napari_medseq.viewer.layers.studies import facts_of
 from tests.balls import write_ball_study
 from tests.napari.helpers import as_plugins_see_it
 

@@ -23,7 +23,7 @@ from napari_medseq._napari.plot_dock import PlotDock
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq.colours import lesion_colour
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
-from napari_medseq.viewer.placement import camera_of
+from napari_medseq.viewer.layers.placement import camera_of
 from tests.napari.helpers import as_plugins_see_it
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.window import accompany
-from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.editing.model import editing_of
 from tests.napari.at_work import at_work
 from tests.napari.helpers import Wait, saved_mask
 from tests.napari.person import paint

@@ -13,8 +13,8 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.followed import Followed
-from napari_medseq.viewer.result_sources import dicom_series, model_of, scan_to_retest
+from napari_medseq.viewer.results.followed import Followed
+from napari_medseq.viewer.results.sources import dicom_series, model_of, scan_to_retest
 from tests.napari.helpers import Wait, docked
 from tests.unit.io import dicoms
 

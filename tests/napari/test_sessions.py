@@ -24,9 +24,9 @@ from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.window import accompany
 from napari_medseq.cli.results import with_inputs
 from napari_medseq.errors import OperationCancelled
-from napari_medseq.viewer import session
-from napari_medseq.viewer.editing import editing_of
-from napari_medseq.viewer.records import plain, restored
+from napari_medseq.viewer.editing.model import editing_of
+from napari_medseq.viewer.sessions import saving
+from napari_medseq.viewer.sessions.records import plain, restored
 from tests.balls import write_ball_study
 from tests.napari.at_work import at_work
 from tests.napari.helpers import Wait, as_plugins_see_it, click, saved_mask, texts
@@ -474,7 +474,7 @@ def test_a_save_that_is_killed_leaves_a_session_that_opens(
 
         return done
 
-    for module, name in ((os, "replace"), (shutil, "rmtree"), (session, "write_labels")):
+    for module, name in ((os, "replace"), (shutil, "rmtree"), (saving, "write_labels")):
         monkeypatch.setattr(module, name, after(getattr(module, name)))
     verbs.save_session(viewer, folder)
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.studies import facts_of
 from tests.napari.helpers import Wait, as_plugins_see_it, click, docked
 from tests.napari.test_order_of_visits import named, names, study_of
 

@@ -19,9 +19,9 @@ from napari_medseq import viewer as verbs
 from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
-from napari_medseq.viewer.layers import KEY
+from napari_medseq.viewer.layers.conversion import KEY
+from napari_medseq.viewer.layers.placement import camera_of
 from napari_medseq.viewer.opening import layer_data
-from napari_medseq.viewer.placement import camera_of
 from tests.narrowing import some
 from tests.unit.training.small import CLASSIFIER, UNET, model
 

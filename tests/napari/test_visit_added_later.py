@@ -14,7 +14,7 @@ from napari.components import ViewerModel
 from napari_medseq import viewer as verbs
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference import Segmentation
-from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.editing.model import editing_of
 from tests.napari.helpers import as_plugins_see_it
 from tests.narrowing import some
 

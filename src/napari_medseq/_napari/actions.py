@@ -12,7 +12,7 @@ from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.saving import ask_save_layer
 from napari_medseq._napari.window import accompany
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.studies import facts_of
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, LayerChecklist
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.work import WorkBar
-from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.layers.conversion import layer_kind
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from napari_medseq.models.info import takes_colours
 from napari_medseq.preprocessing import preprocess
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.viewer.active import shown_visit, visit_of
+from napari_medseq.viewer.editing.active import shown_visit, visit_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels

@@ -15,7 +15,7 @@ from napari_medseq._napari.teach_more import has_model
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.studies import facts_of
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from qtpy.QtWidgets import (
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq.record import DISCLAIMER
 from napari_medseq.viewer.identity import patient_in_front
-from napari_medseq.viewer.layers import AT_MOST, layer_kind
-from napari_medseq.viewer.study import facts_of, series_name, studies_in
+from napari_medseq.viewer.layers.conversion import AT_MOST, layer_kind
+from napari_medseq.viewer.layers.studies import facts_of, series_name, studies_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_medseq._napari.choosers import ShortBox, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.tables import Table
-from napari_medseq.viewer.layers import layer_axis
+from napari_medseq.viewer.layers.conversion import layer_axis
 
 if TYPE_CHECKING:
     from matplotlib.backend_bases import MouseEvent

@@ -20,7 +20,7 @@ from napari_medseq._napari.parts import choice, set_enabled
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.changes import is_current
+from napari_medseq.viewer.visits.changes import is_current
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer

@@ -14,7 +14,7 @@ from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.keys import press_by_keys, with_key
 from napari_medseq._napari.notifications import guarded, warned
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.followed import Correction
+from napari_medseq.viewer.results.followed import Correction
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel, QLineEdit, QMainWindow
 
 from napari_medseq.viewer.identity import image_in_front, shown_step
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.studies import facts_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

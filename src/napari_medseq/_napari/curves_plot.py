@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox
 
 from napari_medseq._napari.plot_dock import Drawn, PlotDock, owners
 from napari_medseq.dynamics import enhancement as dynamic
-from napari_medseq.viewer.layers import layer_axis
+from napari_medseq.viewer.layers.conversion import layer_axis
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from napari_medseq.colours import lesion_colour
 from napari_medseq.dynamics import Beat, measure_beat
 from napari_medseq.dynamics import enhancement as dynamic
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.studies import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

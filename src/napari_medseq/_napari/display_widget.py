@@ -14,8 +14,8 @@ from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.window import accompany
 from napari_medseq.progression.response import RULES
-from napari_medseq.viewer.followed import results_of
-from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.results.followed import results_of
 
 if TYPE_CHECKING:
     from napari.layers import Image

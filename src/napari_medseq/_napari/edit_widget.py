@@ -18,8 +18,8 @@ from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.masks import tools
-from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.proxies import real
+from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.layers.proxies import real
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_medseq.masks.labels import LabelArray
-    from napari_medseq.viewer.active import MouseEvent
+    from napari_medseq.viewer.editing.active import MouseEvent
 
 #: largest number of voxels that a tool reshapes at once; larger ones are reshaped in a thread
 QUICK_VOXELS = 2_000_000

@@ -11,7 +11,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import set_enabled
-from napari_medseq.viewer.hint_layers import BOXES, INSIDE, OUTSIDE
+from napari_medseq.viewer.masks.hint_layers import BOXES, INSIDE, OUTSIDE
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:

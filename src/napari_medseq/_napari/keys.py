@@ -13,7 +13,7 @@ from qtpy.QtGui import QKeyEvent, QKeySequence
 from qtpy.QtWidgets import QAbstractButton, QMainWindow, QWidget
 
 from napari_medseq._napari.gone import WhenGone
-from napari_medseq.viewer.proxies import real
+from napari_medseq.viewer.layers.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

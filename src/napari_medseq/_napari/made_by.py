@@ -12,7 +12,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.notifications import guarded
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.layers.conversion import layer_kind
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

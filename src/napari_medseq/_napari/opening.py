@@ -20,10 +20,10 @@ from napari_medseq._napari.notifications import guarded, warned
 from napari_medseq._napari.pieces import pieces_of
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.viewer.layers import LayerData
+from napari_medseq.viewer.layers.conversion import LayerData
+from napari_medseq.viewer.layers.proxies import real
+from napari_medseq.viewer.layers.studies import studies_in
 from napari_medseq.viewer.opening import layer_data_of_all
-from napari_medseq.viewer.proxies import real
-from napari_medseq.viewer.study import studies_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -10,13 +10,13 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QFrame, QGridLayout, QVBoxLayout, QWidget
 
 from napari_medseq.viewer import Panes
-from napari_medseq.viewer.proxies import real
+from napari_medseq.viewer.layers.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.utils.events import Event
 
-    from napari_medseq.viewer.pane import Pane
+    from napari_medseq.viewer.canvases.pane import Pane
 
 #: colour of the frame of the pane whose visit the sliders and the layer list show
 _ACTIVE, _OTHER = "#f0c419", "transparent"

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QMainWindow
 
 from napari_medseq._napari.notifications import guarded
 from napari_medseq.viewer.canvas_text import pace
-from napari_medseq.viewer.proxies import real
+from napari_medseq.viewer.layers.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -23,7 +23,7 @@ from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing import Step, load, save
-from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.layers.conversion import layer_kind
 
 if TYPE_CHECKING:
     from napari.layers import Layer

@@ -13,8 +13,8 @@ from napari_medseq.colours import lesion_colour
 from napari_medseq.geometry import Affine
 from napari_medseq.preprocessing import Preview
 from napari_medseq.sequence import SPACE, ImageSequence
-from napari_medseq.viewer.contrast import percentile_limits
-from napari_medseq.viewer.layers import KEY, to_layer_data
+from napari_medseq.viewer.layers.contrast import percentile_limits
+from napari_medseq.viewer.layers.conversion import KEY, to_layer_data
 
 _XYZ = ("x", "y", "z")
 #: the result is shown with the grey levels of the image if its own would differ by less than this share of their range

@@ -22,9 +22,9 @@ from napari_medseq._napari.parts import set_enabled
 from napari_medseq._napari.response_box import ResponseBox
 from napari_medseq._napari.saving import save_result_in_job
 from napari_medseq._napari.work import WorkBar
-from napari_medseq.viewer.followed import rearranged_since
-from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.layers.studies import facts_of
+from napari_medseq.viewer.results.followed import rearranged_since
 from napari_medseq.viewer.visibility import set_visible
 from napari_medseq.wording import how_many
 

@@ -43,7 +43,7 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import TrackSettings
-from napari_medseq.viewer.study import is_tracked, masks_alike
+from napari_medseq.viewer.layers.studies import is_tracked, masks_alike
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:

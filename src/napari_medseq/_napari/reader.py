@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from napari_medseq import io
 from napari_medseq.errors import MedseqError, heard
+from napari_medseq.viewer.layers.studies import studies_in
 from napari_medseq.viewer.opening import Paths, arrange_when_added, layer_data
-from napari_medseq.viewer.saved import is_result, open_result
-from napari_medseq.viewer.session import is_session
-from napari_medseq.viewer.session_opening import open_session
-from napari_medseq.viewer.study import studies_in
+from napari_medseq.viewer.results.opening import is_result, open_result
+from napari_medseq.viewer.sessions.opening import open_session
+from napari_medseq.viewer.sessions.saving import is_session
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_medseq.viewer.layers import LayerData
+    from napari_medseq.viewer.layers.conversion import LayerData
 
 #: number of files of a folder that are checked before it is declined
 _LOOK_AT = 200

@@ -14,7 +14,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.notifications import guarded
 from napari_medseq._napari.parts import set_enabled
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.result_sources import dicom_series, model_of, scan_to_retest
+from napari_medseq.viewer.results.sources import dicom_series, model_of, scan_to_retest
 
 if TYPE_CHECKING:
     from napari_medseq._napari.model_box import ModelBox
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_medseq.models import ModelInfo
     from napari_medseq.progress import Cancelled, Progress
     from napari_medseq.progression.repeatability import Repeatability
-    from napari_medseq.viewer.followed import Followed
+    from napari_medseq.viewer.results.followed import Followed
 
 _DICOM = "For each visit a segmentation and a structured report; a lesion has the same tracking UID at every visit"
 _RETEST = (

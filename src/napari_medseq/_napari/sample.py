@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_medseq import __version__, io
-from napari_medseq.viewer.layers import LayerData
-from napari_medseq.viewer.study import study_layer_data
+from napari_medseq.viewer.layers.conversion import LayerData
+from napari_medseq.viewer.layers.studies import study_layer_data
 
 
 def sample_folder() -> Path:

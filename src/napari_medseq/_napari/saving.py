@@ -25,8 +25,8 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.io.naming import untaken
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.viewer.layers import from_layer
-from napari_medseq.viewer.proxies import real
+from napari_medseq.viewer.layers.conversion import from_layer
+from napari_medseq.viewer.layers.proxies import real
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:

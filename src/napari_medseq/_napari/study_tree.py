@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTreeWidget, Q
 
 from napari_medseq._napari.choosers import TICKS
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.layers.studies import facts_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer

@@ -38,9 +38,9 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import Study, Visit
-from napari_medseq.viewer.layers import LayerData, layer_kind
+from napari_medseq.viewer.layers.conversion import LayerData, layer_kind
+from napari_medseq.viewer.layers.studies import facts_of, patient_and_visit, series_name, studies_in
 from napari_medseq.viewer.opening import load_ticked
-from napari_medseq.viewer.study import facts_of, patient_and_visit, series_name, studies_in
 
 if TYPE_CHECKING:
     from napari.layers import Layer

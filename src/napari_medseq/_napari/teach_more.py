@@ -18,9 +18,9 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.models.library import user_folder
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.viewer.active import counterpart, visit_of
-from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.study import DERIVED, facts_of, is_tracked
+from napari_medseq.viewer.editing.active import counterpart, visit_of
+from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.layers.studies import DERIVED, facts_of, is_tracked
 from napari_medseq.wording import how_many
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.viewer.active import shown_visit, visit_of
-from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.editing.active import shown_visit, visit_of
+from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.layers.studies import facts_of
 from napari_medseq.viewer.visibility import set_visible, show_uncovered
 
 if TYPE_CHECKING:

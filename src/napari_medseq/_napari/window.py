@@ -20,7 +20,7 @@ from napari_medseq._napari.pieces import pieces_of
 from napari_medseq._napari.saving import Autosaver, is_saving, save_session_in_job
 from napari_medseq._napari.tabs import tab_newcomers
 from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar
-from napari_medseq.viewer.proxies import real
+from napari_medseq.viewer.layers.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -8,8 +8,8 @@ import napari_medseq as ms
 from napari_medseq._napari.reader import application_viewer
 from napari_medseq._napari.words import in_the_window
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.editing import editing_of
-from napari_medseq.viewer.layers import from_layer
+from napari_medseq.viewer.editing.model import editing_of
+from napari_medseq.viewer.layers.conversion import from_layer
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from napari_medseq.errors import MedseqError
 from napari_medseq.registration.byhand import KEY, HandAlignment
 from napari_medseq.sequence import Study
-from napari_medseq.viewer.editing import editing_of
-from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.editing.model import editing_of
+from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.layers.studies import facts_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

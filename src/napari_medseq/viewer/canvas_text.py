@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Literal
 from weakref import WeakKeyDictionary, WeakMethod, ref
 
-from napari_medseq.viewer.proxies import real
+from napari_medseq.viewer.layers.proxies import real
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

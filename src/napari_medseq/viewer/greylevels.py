@@ -9,10 +9,10 @@ import numpy as np
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing.window import PRESETS
-from napari_medseq.viewer.contrast import SHOWN, percentile_limits, sampled_values
-from napari_medseq.viewer.layers import from_layer, layer_kind
+from napari_medseq.viewer.layers.contrast import SHOWN, percentile_limits, sampled_values
+from napari_medseq.viewer.layers.conversion import from_layer, layer_kind
+from napari_medseq.viewer.layers.studies import facts_of, series_name
 from napari_medseq.viewer.readout import unit_of
-from napari_medseq.viewer.study import facts_of, series_name
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -11,13 +11,13 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
-from napari_medseq.viewer.active import shown_visit, visit_of
 from napari_medseq.viewer.canvas_text import Place, write_text
-from napari_medseq.viewer.editing import Editing, editing_of
-from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.placement import along_of, camera_of
-from napari_medseq.viewer.proxies import real
-from napari_medseq.viewer.study import facts_of, series_name, studies_in, visits_of
+from napari_medseq.viewer.editing.active import shown_visit, visit_of
+from napari_medseq.viewer.editing.model import Editing, editing_of
+from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.layers.placement import along_of, camera_of
+from napari_medseq.viewer.layers.proxies import real
+from napari_medseq.viewer.layers.studies import facts_of, series_name, studies_in, visits_of
 from napari_medseq.viewer.visibility import covers, set_visible
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from napari_medseq.io.naming import is_label_folder
 from napari_medseq.io.visit_folders import patient_folders
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence, Study
-from napari_medseq.viewer.appearance import arranged
 from napari_medseq.viewer.identity import describe
-from napari_medseq.viewer.layers import KEY, LayerData, to_layer_data
-from napari_medseq.viewer.namesakes import apart
-from napari_medseq.viewer.placement import step_through_slices, sync_slice_views
-from napari_medseq.viewer.study import by_patient, study_layer_data
+from napari_medseq.viewer.layers.appearance import arranged
+from napari_medseq.viewer.layers.conversion import KEY, LayerData, to_layer_data
+from napari_medseq.viewer.layers.namesakes import apart
+from napari_medseq.viewer.layers.placement import step_through_slices, sync_slice_views
+from napari_medseq.viewer.layers.studies import by_patient, study_layer_data
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -18,9 +18,9 @@ from napari_medseq.cohort.preprocessed import brings_onto_another
 from napari_medseq.errors import MedseqError, OperationCancelled, RegistrationError
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.viewer import study as _studies
-from napari_medseq.viewer.layers import from_layer, layer_kind
-from napari_medseq.viewer.results import show_derived
+from napari_medseq.viewer.layers import studies as _studies
+from napari_medseq.viewer.layers.conversion import from_layer, layer_kind
+from napari_medseq.viewer.results.showing import show_derived
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

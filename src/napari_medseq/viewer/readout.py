@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 
 from napari_medseq.progression import intensity
-from napari_medseq.viewer.active import shown_visit, visit_of
 from napari_medseq.viewer.canvas_text import write_text
-from napari_medseq.viewer.editing import Editing, editing_of
-from napari_medseq.viewer.layers import from_layer, layer_kind
-from napari_medseq.viewer.proxies import real
-from napari_medseq.viewer.study import facts_of, series_name
+from napari_medseq.viewer.editing.active import shown_visit, visit_of
+from napari_medseq.viewer.editing.model import Editing, editing_of
+from napari_medseq.viewer.layers.conversion import from_layer, layer_kind
+from napari_medseq.viewer.layers.proxies import real
+from napari_medseq.viewer.layers.studies import facts_of, series_name
 from napari_medseq.volumes.padding import is_padding
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_medseq import preprocessing as steps_of
 from napari_medseq.progress import Cancelled
-from napari_medseq.viewer.layers import from_layer, layer_axis, layer_kind
-from napari_medseq.viewer.parts import place_in_view
+from napari_medseq.viewer.layers.conversion import from_layer, layer_axis, layer_kind
+from napari_medseq.viewer.layers.parts import place_in_view
 from napari_medseq.viewer.preprocessing import steps_for_labels
 
 if TYPE_CHECKING:

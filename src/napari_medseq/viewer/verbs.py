@@ -18,16 +18,16 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, Study, Visit
-from napari_medseq.viewer import layers as _layers
-from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.identity import describe
-from napari_medseq.viewer.results import (
+from napari_medseq.viewer.layers import conversion as _layers
+from napari_medseq.viewer.layers import studies as _studies
+from napari_medseq.viewer.results.showing import (
     add_layers,
     show_derived,
     show_locations,
     show_segmentation,
 )
-from napari_medseq.viewer.tracking import Rerun
+from napari_medseq.viewer.results.tracking import Rerun
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_medseq.viewer.active import visit_of
-from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.proxies import real
-from napari_medseq.viewer.study import facts_of
+from napari_medseq.viewer.editing.active import visit_of
+from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.layers.proxies import real
+from napari_medseq.viewer.layers.studies import facts_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -20,7 +20,7 @@ from napari_medseq.inference.localisation import Location, Locations, locate
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
-from napari_medseq.viewer.results import location_layer_data, rectangles
+from napari_medseq.viewer.results.showing import location_layer_data, rectangles
 from tests.narrowing import of
 from tests.unit.inference.brightness import brightness
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model

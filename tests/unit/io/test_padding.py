@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import napari_medseq as ms
-from napari_medseq.viewer.contrast import percentile_limits
+from napari_medseq.viewer.layers.contrast import percentile_limits
 from napari_medseq.volumes.padding import is_padding, without_padding
 from tests.unit.io import dicoms
 

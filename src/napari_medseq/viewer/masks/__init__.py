@@ -1,0 +1,1 @@
+"""Masks: editing tools, a first mask from hints, limits of the brush, copying, comparing and saving."""

@@ -1,0 +1,1 @@
+"""Results in a viewer: shown as layers, lesions followed and corrected, results saved and opened again."""
