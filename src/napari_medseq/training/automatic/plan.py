@@ -18,6 +18,7 @@ from pydantic import Field
 from napari_medseq.inference.doubts import Doubt
 from napari_medseq.inference.inputs.working import Scheme, StepAxis
 from napari_medseq.models.info import COLOURS
+from napari_medseq.settings import PathText
 from napari_medseq.training.automatic.fingerprint import THICKER, ChannelFacts, Fingerprint
 from napari_medseq.training.automatic.kind import four_digits
 from napari_medseq.training.automatic.plan_file import PlanFile
@@ -46,6 +47,9 @@ _SMALL_WINDOW = 40_000  # voxels; a batch has four smaller windows, or two large
 _WHY_NO_RECURRENCE = (
     "a recurrence along the steps did not pay beside 3D convolutions where it was measured (docs/benchmarks.md)"
 )
+#: the shipped slab network that has learned longest; other images than its own profit, too (docs/benchmarks.md)
+START = "lung-nodule"
+_WHY_START = "networks that start from weights of other images learn faster (docs/benchmarks.md)"
 _WHY_BFLOAT16 = {
     True: "convolutions were faster in it on this processor",
     False: "this processor computes it no faster",
@@ -76,6 +80,8 @@ class Plan(PlanFile):
         Factors of step, row and column by which each level is coarser than the one before.
     mix_levels : tuple of int
         Levels with a recurrence along the steps.
+    start_from : str or None
+        Model whose weights the network starts from, as far as they fit: a name or a folder. None: random weights.
     dropout : float
         Share of the channels that training sets to zero.
     focus : tuple of (int or None)
@@ -108,6 +114,7 @@ class Plan(PlanFile):
     widths: tuple[int, ...] = _WIDTHS[:4]
     strides: tuple[Triple, ...]
     mix_levels: tuple[int, ...] = ()
+    start_from: PathText | None = None
     dropout: float = Field(0.0, ge=0, lt=1)
     focus: tuple[int | None, int | None, int | None] = (None, None, None)
     position: Three | None = None
@@ -184,6 +191,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
             f"each level halves what is finest, down to about {_SMALLEST_CELL} pixels; spacing is {_times(spacing)} mm"
         ),
         "mix_levels": _WHY_NO_RECURRENCE,
+        "start_from": _WHY_START,
         "batch": f"windows of {math.prod(window):,} voxels",
         "bfloat16": _WHY_BFLOAT16[low],
         "keep_largest": _WHY_LARGEST[facts.one_piece],
@@ -202,6 +210,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         batch=4 if math.prod(window) < _SMALL_WINDOW else 2,
         widths=_WIDTHS[: len(strides) + 1],
         strides=strides,
+        start_from=START,
         dropout=0.1 if facts.patients < 30 else 0.0,
         focus=_focus(focus_mm, spacing, window),
         position=position,

@@ -37,6 +37,7 @@ from napari_medseq.training.automatic.prepared import measured, slab_cases
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.loops.slab_windows import SlabCase, SlabWindows
 from napari_medseq.training.loops.slabs import WARM_UP, Course, SlabLoop, fit_slabs
+from napari_medseq.training.slab_transfer import start_slabs
 from napari_medseq.wording import how_many
 
 _JUDGING = 0.2  # largest share of the time for validation, where the config names no patients for it
@@ -241,6 +242,8 @@ def _learn(
     torch.manual_seed(c.seed)
     network = networks.build(task.definition)
     assert isinstance(network, SlabUNet)
+    if plan.start_from is not None:
+        start_slabs(network, load_model(plan.start_from))
     inference = _inference(plan, facts)
     to_judge = _SLACK * seconds_to_judge(network, inference, task.judging, task.device)
     if not c.judges:  # patients that the config names all judge

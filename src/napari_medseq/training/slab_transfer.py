@@ -1,0 +1,47 @@
+"""Start weights for a slab network, from a model with other channels, classes, widths or strides."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.models import Model
+from napari_medseq.models.slab_unet import SlabUNet
+
+_FIRST = "down.0.convs.0.weight"
+
+
+def start_slabs(network: SlabUNet, start: Model) -> None:
+    """Give a network the weights of a model, as far as they fit; its heads, which tell the classes, stay as they are.
+
+    Every channel of the images starts from the filters of the model's first one. Where the model's levels are narrower, the
+    other features stay as they are; where it has other strides, the kernels that enlarge are averaged or repeated.
+
+    Raises
+    ------
+    SettingsError
+        If the model's network is no slab network.
+    """
+    other = start.network
+    if not isinstance(other, SlabUNet):
+        raise SettingsError(
+            f"{start.info.name} is a {type(other).__name__}, and training can start from slab networks only: name a model that was "
+            "trained on a folder of data, or set start_from to null."
+        )
+    given = other.state_dict()
+    weights = network.state_dict()
+    for name, own in weights.items():
+        if name in given and not name.startswith("heads."):
+            weights[name] = _fitted(given[name][:, :1] if name == _FIRST else given[name], own, every=name == _FIRST)
+    network.load_state_dict(weights)
+
+
+def _fitted(given: Tensor, own: Tensor, *, every: bool) -> Tensor:
+    """`own` with what `given` has of it: (output, input, step, row, column), (input, output, …) of kernels that enlarge, or (output,)."""
+    for k in range(1 if every else 2, given.ndim):
+        if given.shape[k] != own.shape[k]:
+            given = given.mean(k, keepdim=True).expand(*given.shape[:k], own.shape[k], *given.shape[k + 1 :])
+    both = tuple(slice(min(a, b)) for a, b in zip(given.shape, own.shape, strict=True))
+    fitted = own.clone()
+    fitted[both] = given[both]
+    return fitted
