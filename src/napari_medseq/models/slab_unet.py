@@ -170,6 +170,12 @@ class SlabUNet(Stepwise):
             if isinstance(module, SlabConvolution):
                 nn.init.kaiming_normal_(module.weight, _SLOPE)
 
+    @property
+    def first_kernel(self) -> nn.Parameter:
+        """The kernel that sees the image."""
+        kernel: nn.Parameter = self.down[0].convs[0].weight
+        return kernel
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, step, class, y, x) of steps (batch, step, channel, y, x) of any size."""
         return self.label_volume(x.transpose(1, 2)).transpose(1, 2)

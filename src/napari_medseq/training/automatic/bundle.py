@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_medseq import record
 from napari_medseq.inference.slabs.windows import SlabSettings
-from napari_medseq.models import bundle
+from napari_medseq.models import bundle, library
 from napari_medseq.models.plain import Definition
 from napari_medseq.training.automatic.config import AutoConfig
 from napari_medseq.training.automatic.plan import Plan
@@ -84,6 +84,12 @@ def _card(name: str, c: AutoConfig, learned: Learned) -> str:
         f"{record.DISCLAIMER} Trained on {learned.cases} cases in {course.spent / 60:.1f} minutes;",
     ]
     lines.append(f"{course.seen} windows were seen.")
+    if learned.plan.start_from is not None:
+        start = library.read_info(library.find(learned.plan.start_from))
+        lines += [
+            "",
+            f"It started from the weights of {start.name} {start.version}, whose licence is {start.licence or 'not stated'}.",
+        ]
     if scores:
         values = np.array([list(s.values()) for s in scores.values()])
         lines += [

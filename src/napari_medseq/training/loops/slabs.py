@@ -28,6 +28,7 @@ from napari_medseq.training.loops import checkpoint, interrupt
 from napari_medseq.training.loops.averaging import averaged_model
 from napari_medseq.training.loops.memory import warn_of_learning
 from napari_medseq.training.loops.slab_windows import SlabWindows
+from napari_medseq.training.muon import KERNELS, optimisers
 
 Clock = Literal["wall", "process"]
 
@@ -50,7 +51,8 @@ class SlabLoop:
         What is counted: time that passes, or processor time of this process.
     batch : int
     rate, weight_decay, clip, average : float
-        Peak learning rate of AdamW, decay of the weights that are matrices, largest gradient norm, decay of the moving average.
+        Peak learning rate (`Muon` and AdamW), decay of all weights but biases and norms, largest gradient norm, decay of the moving
+        average.
     bfloat16 : bool
     seed : int
     device : str
@@ -152,10 +154,13 @@ class _Run:
         self.network, self.loop, self.path = network, loop, path
         self.device = torch.device(loop.device)
         network.to(self.device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
-        flat = [p for p in network.parameters() if p.ndim < 2]
-        matrices = [p for p in network.parameters() if p.ndim >= 2]
-        groups = [{"params": matrices, "weight_decay": loop.weight_decay}, {"params": flat, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, loop.rate, fused=True)
+        self.muon, self.adamw = optimisers(
+            network,
+            rate=loop.rate,
+            weight_decay=loop.weight_decay,
+            adamw=[network.first_kernel, *network.heads.parameters()],
+            bfloat16=loop.bfloat16,
+        )
         self.average = averaged_model(network, loop.average)
         self.iteration, self.seen, self.before = 0, 0, 0.0
         self.curve: list[dict[str, float]] = []
@@ -176,7 +181,8 @@ class _Run:
         try:
             self.network.load_state_dict(parts["network"])
             self.average.load_state_dict(parts["averaged"])
-            self.optimiser.load_state_dict(parts["optimiser"])
+            self.muon.load_state_dict(parts["muon"])
+            self.adamw.load_state_dict(parts["adamw"])
             self.iteration, self.seen, self.before = parts["done"], parts["seen"], parts["seconds"]
             self.curve = parts["rows"]
         except (KeyError, ValueError, RuntimeError) as error:
@@ -188,7 +194,8 @@ class _Run:
         parts = {
             "network": self.network.state_dict(),
             "averaged": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "muon": self.muon.state_dict(),
+            "adamw": self.adamw.state_dict(),
             "done": self.iteration,
             "seen": self.seen,
             "seconds": self.spent,
@@ -202,16 +209,18 @@ class _Run:
         share_done = min(1.0, self.spent / loop.seconds)
         rate = loop.rate * min(1.0, (self.iteration + 1) / WARM_UP)
         rate *= _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * share_done))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        for optimiser, factor in ((self.muon, KERNELS), (self.adamw, 1.0)):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * factor
         x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=loop.bfloat16):
             levels = self.network.at_levels(x)
         value = deep_loss(levels, y)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         value.backward()
         clip_grad_norm_(self.network.parameters(), loop.clip)
-        self.optimiser.step()
+        self.muon.step()
+        self.adamw.step()
         if self.iteration % 2:
             self.average.update_parameters(self.network)
         self.iteration += 1
