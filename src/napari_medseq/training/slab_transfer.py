@@ -15,7 +15,8 @@ def start_slabs(network: SlabUNet, start: Model) -> None:
     """Give a network the weights of a model, as far as they fit; its heads, which tell the classes, stay as they are.
 
     Every channel of the images starts from the filters of the model's first one. Where the model's levels are narrower, the
-    other features stay as they are; where it has other strides, the kernels that enlarge are averaged or repeated.
+    other features stay as they are; where it has other strides, the kernels that enlarge are averaged or repeated. Kernels before a
+    norm, where their size changes nothing, are given the size of random ones: a trained network's are larger, and would learn slowly.
 
     Raises
     ------
@@ -32,7 +33,8 @@ def start_slabs(network: SlabUNet, start: Model) -> None:
     weights = network.state_dict()
     for name, own in weights.items():
         if name in given and not name.startswith("heads."):
-            weights[name] = _fitted(given[name][:, :1] if name == _FIRST else given[name], own, every=name == _FIRST)
+            taken = _fitted(given[name][:, :1] if name == _FIRST else given[name], own, every=name == _FIRST)
+            weights[name] = taken * (own.norm() / taken.norm()) if ".convs." in name else taken
     network.load_state_dict(weights)
 
 

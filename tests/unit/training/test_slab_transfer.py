@@ -32,6 +32,11 @@ def model(of: torch.nn.Module) -> Model:
     return Model(ModelInfo(name="other", folder="", task="segmentation", version="1"), of, {}, {})
 
 
+def alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether kernels are the same but for their size."""
+    return torch.allclose(one / one.norm(), other / other.norm(), atol=1e-6)
+
+
 @pytest.fixture
 def volume() -> torch.Tensor:
     return torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -43,7 +48,7 @@ def test_features_are_those_of_the_other_and_heads_stay(volume: torch.Tensor) ->
     heads = {k: v.clone() for k, v in own.state_dict().items() if k.startswith("heads")}
     start_slabs(own, model(other))
     for a, b in zip(own.features(volume), other.features(volume), strict=True):
-        assert torch.equal(a, b)
+        assert torch.allclose(a, b, atol=1e-3)
     assert all(torch.equal(v, own.state_dict()[k]) for k, v in heads.items())
 
 
@@ -56,7 +61,7 @@ def test_each_channel_starts_from_the_filters_of_the_first(volume: torch.Tensor)
         one_of_three = torch.zeros(1, 3, *volume.shape[2:])
         one_of_three[:, k] = volume[:, 0]
         for a, b in zip(own.features(one_of_three), other.features(alone), strict=True):
-            assert torch.allclose(a, b, atol=1e-5)
+            assert torch.allclose(a, b, atol=1e-3)
 
 
 @torch.no_grad()
@@ -65,8 +70,8 @@ def test_narrower_levels_fill_the_first_features_alone() -> None:
     before = own.down[2].convs[0].weight.clone()
     start_slabs(own, model(other))
     after, given = own.down[2].convs[0].weight, other.down[2].convs[0].weight
-    assert torch.equal(after[:8], given)
-    assert torch.equal(after[8:], before[8:])
+    assert alike(after[:8], given)
+    assert alike(after[8:], before[8:])
 
 
 @torch.no_grad()
@@ -85,12 +90,25 @@ def test_kernels_that_enlarge_fit_other_strides(
 def test_networks_of_other_depths_share_the_finer_levels() -> None:
     own, other = network(0, widths=(4, 6), strides=FLAT[:1]), network(1)
     start_slabs(own, model(other))
-    assert torch.equal(own.down[1].convs[1].weight, other.down[1].convs[1].weight)
+    assert alike(own.down[1].convs[1].weight, other.down[1].convs[1].weight)
     deeper = network(2, widths=(4, 6, 8, 8), strides=(*FLAT, (1, 2, 2)))
     last = deeper.down[3].convs[0].weight.clone()
     start_slabs(deeper, model(other))
-    assert torch.equal(deeper.down[2].convs[1].weight, other.down[2].convs[1].weight)
+    assert alike(deeper.down[2].convs[1].weight, other.down[2].convs[1].weight)
     assert torch.equal(deeper.down[3].convs[0].weight, last)
+
+
+@torch.no_grad()
+def test_kernels_before_norms_keep_the_size_of_random_ones() -> None:
+    own, other = network(0), network(1)
+    before = {k: v.norm() for k, v in own.state_dict().items()}
+    for p in other.parameters():
+        p.mul_(7)  # as long training does
+    start_slabs(own, model(other))
+    for name, w in own.state_dict().items():
+        if ".convs." in name:
+            assert torch.isclose(w.norm(), before[name], rtol=1e-5), name
+    assert torch.equal(own.up[0].weight, other.up[0].weight)
 
 
 def test_other_kinds_of_networks_are_refused() -> None:
