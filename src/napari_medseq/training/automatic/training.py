@@ -34,10 +34,10 @@ from napari_medseq.training.automatic.judging import Judged, choose_judges, judg
 from napari_medseq.training.automatic.plan import Plan, bfloat16_pays, make_plan
 from napari_medseq.training.automatic.plan_file import Planned, plan_to_follow
 from napari_medseq.training.automatic.prepared import measured, slab_cases
+from napari_medseq.training.automatic.start import start_slabs
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.loops.slab_windows import SlabCase, SlabWindows
 from napari_medseq.training.loops.slabs import WARM_UP, Course, SlabLoop, fit_slabs
-from napari_medseq.training.slab_transfer import start_slabs
 from napari_medseq.wording import how_many
 
 _JUDGING = 0.2  # largest share of the time for validation, where the config names no patients for it

@@ -27,8 +27,8 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training.loops import checkpoint, interrupt
 from napari_medseq.training.loops.averaging import averaged_model
 from napari_medseq.training.loops.memory import warn_of_learning
+from napari_medseq.training.loops.muon import KERNELS, optimisers
 from napari_medseq.training.loops.slab_windows import SlabWindows
-from napari_medseq.training.muon import KERNELS, optimisers
 
 Clock = Literal["wall", "process"]
 

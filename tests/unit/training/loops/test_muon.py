@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 from torch import nn
 
-from napari_medseq.training.muon import KERNELS, optimisers, orthogonal
+from napari_medseq.training.loops.muon import KERNELS, optimisers, orthogonal
 
 
 def network() -> nn.Sequential:

@@ -12,7 +12,7 @@ import napari_medseq as ms
 from napari_medseq.errors import SettingsError
 from napari_medseq.models import Model, ModelInfo
 from napari_medseq.models.slab_unet import SlabUNet
-from napari_medseq.training.slab_transfer import start_slabs
+from napari_medseq.training.automatic.start import start_slabs
 
 FLAT = ((1, 2, 2), (1, 2, 2))
 
@@ -117,7 +117,7 @@ def test_other_kinds_of_networks_are_refused() -> None:
 
 
 def test_the_model_that_training_starts_from_is_a_slab_network_that_ships() -> None:
-    from napari_medseq.training.plan import START
+    from napari_medseq.training.automatic.plan import START
 
     own = network(0, widths=(16, 32, 64, 96, 128), strides=(*FLAT, *FLAT))
     start_slabs(own, ms.load_model(START))
