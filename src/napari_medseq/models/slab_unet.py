@@ -24,6 +24,8 @@ from napari_medseq.models.stepwise import Stepwise
 
 Norm = Literal["instance", "batch"]
 
+#: name of the kernel that sees the image
+FIRST_KERNEL = "down.0.convs.0.weight"
 _SLOPE = 0.01  # slope of the leaky rectifier
 _EPSILON = 1e-4  # added to variances
 _HEADS = 3  # levels with a head of their own, for deep supervision
@@ -169,12 +171,6 @@ class SlabUNet(Stepwise):
         for module in self.modules():
             if isinstance(module, SlabConvolution):
                 nn.init.kaiming_normal_(module.weight, _SLOPE)
-
-    @property
-    def first_kernel(self) -> nn.Parameter:
-        """The kernel that sees the image."""
-        kernel: nn.Parameter = self.down[0].convs[0].weight
-        return kernel
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, step, class, y, x) of steps (batch, step, channel, y, x) of any size."""

@@ -6,9 +6,7 @@ from torch import Tensor
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.models import Model
-from napari_medseq.models.slab_unet import SlabUNet
-
-_FIRST = "down.0.convs.0.weight"
+from napari_medseq.models.slab_unet import FIRST_KERNEL, SlabUNet
 
 
 def start_slabs(network: SlabUNet, start: Model) -> None:
@@ -33,7 +31,9 @@ def start_slabs(network: SlabUNet, start: Model) -> None:
     weights = network.state_dict()
     for name, own in weights.items():
         if name in given and not name.startswith("heads."):
-            taken = _fitted(given[name][:, :1] if name == _FIRST else given[name], own, every=name == _FIRST)
+            taken = _fitted(
+                given[name][:, :1] if name == FIRST_KERNEL else given[name], own, every=name == FIRST_KERNEL
+            )
             weights[name] = taken * (own.norm() / taken.norm()) if ".convs." in name else taken
     network.load_state_dict(weights)
 

@@ -45,15 +45,15 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._change(p, group["lr"], group["weight_decay"])
+                    self._change(p, p.grad, group["lr"], group["weight_decay"])
         return loss
 
-    def _change(self, p: Tensor, rate: float, weight_decay: float) -> None:
+    def _change(self, p: Tensor, grad: Tensor, rate: float, weight_decay: float) -> None:
         state = self.state[p]
         if not state:
             state["momentum"] = torch.zeros_like(p)
-        momentum = state["momentum"].lerp_(p.grad, 1 - _MOMENTUM)
-        direction = orthogonal(p.grad.lerp(momentum, _MOMENTUM).flatten(1), self.dtype)
+        momentum = state["momentum"].lerp_(grad, 1 - _MOMENTUM)
+        direction = orthogonal(grad.lerp(momentum, _MOMENTUM).flatten(1), self.dtype)
         rows, columns = direction.shape
         p.mul_(1 - rate * weight_decay)
         p.add_(direction.reshape(p.shape), alpha=-rate * max(1.0, rows / columns) ** 0.5)
@@ -99,4 +99,5 @@ def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     for _ in range(_ITERATIONS):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
-    return (x if wide else x.T).to(matrix.dtype)
+    found: Tensor = x if wide else x.T
+    return found.to(matrix.dtype)

@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
-from napari_medseq.models.slab_unet import SlabUNet
+from napari_medseq.models.slab_unet import FIRST_KERNEL, SlabUNet
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training.loops import checkpoint, interrupt
 from napari_medseq.training.loops.averaging import averaged_model
@@ -158,7 +158,7 @@ class _Run:
             network,
             rate=loop.rate,
             weight_decay=loop.weight_decay,
-            adamw=[network.first_kernel, *network.heads.parameters()],
+            adamw=[network.get_parameter(FIRST_KERNEL), *network.heads.parameters()],
             bfloat16=loop.bfloat16,
         )
         self.average = averaged_model(network, loop.average)

@@ -67,9 +67,9 @@ def test_each_channel_starts_from_the_filters_of_the_first(volume: torch.Tensor)
 @torch.no_grad()
 def test_narrower_levels_fill_the_first_features_alone() -> None:
     own, other = network(0, widths=(4, 6, 10)), network(1)
-    before = own.down[2].convs[0].weight.clone()
+    before = own.state_dict()["down.2.convs.0.weight"].clone()
     start_slabs(own, model(other))
-    after, given = own.down[2].convs[0].weight, other.down[2].convs[0].weight
+    after, given = own.state_dict()["down.2.convs.0.weight"], other.state_dict()["down.2.convs.0.weight"]
     assert alike(after[:8], given)
     assert alike(after[8:], before[8:])
 
@@ -81,21 +81,21 @@ def test_kernels_that_enlarge_fit_other_strides(
 ) -> None:
     own, other = network(0, strides=of_own), network(1, strides=of_other)
     start_slabs(own, model(other))
-    assert own.up[1].weight.shape[2] == of_own[1][0]
-    assert torch.allclose(own.up[1].weight.mean(2), other.up[1].weight.mean(2), atol=1e-6)
-    assert torch.equal(own.up[0].weight, other.up[0].weight)
+    assert own.state_dict()["up.1.weight"].shape[2] == of_own[1][0]
+    assert torch.allclose(own.state_dict()["up.1.weight"].mean(2), other.state_dict()["up.1.weight"].mean(2), atol=1e-6)
+    assert torch.equal(own.state_dict()["up.0.weight"], other.state_dict()["up.0.weight"])
 
 
 @torch.no_grad()
 def test_networks_of_other_depths_share_the_finer_levels() -> None:
     own, other = network(0, widths=(4, 6), strides=FLAT[:1]), network(1)
     start_slabs(own, model(other))
-    assert alike(own.down[1].convs[1].weight, other.down[1].convs[1].weight)
+    assert alike(own.state_dict()["down.1.convs.1.weight"], other.state_dict()["down.1.convs.1.weight"])
     deeper = network(2, widths=(4, 6, 8, 8), strides=(*FLAT, (1, 2, 2)))
-    last = deeper.down[3].convs[0].weight.clone()
+    last = deeper.state_dict()["down.3.convs.0.weight"].clone()
     start_slabs(deeper, model(other))
-    assert alike(deeper.down[2].convs[1].weight, other.down[2].convs[1].weight)
-    assert torch.equal(deeper.down[3].convs[0].weight, last)
+    assert alike(deeper.state_dict()["down.2.convs.1.weight"], other.state_dict()["down.2.convs.1.weight"])
+    assert torch.equal(deeper.state_dict()["down.3.convs.0.weight"], last)
 
 
 @torch.no_grad()
@@ -108,7 +108,7 @@ def test_kernels_before_norms_keep_the_size_of_random_ones() -> None:
     for name, w in own.state_dict().items():
         if ".convs." in name:
             assert torch.isclose(w.norm(), before[name], rtol=1e-5), name
-    assert torch.equal(own.up[0].weight, other.up[0].weight)
+    assert torch.equal(own.state_dict()["up.0.weight"], other.state_dict()["up.0.weight"])
 
 
 def test_other_kinds_of_networks_are_refused() -> None:

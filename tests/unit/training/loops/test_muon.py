@@ -24,7 +24,7 @@ class Both:
     """Both optimisers of a network as one."""
 
     def __init__(self, of: nn.Sequential, rate: float = 2e-3, weight_decay: float = 0.0) -> None:
-        apart = [of[0].weight, of[3].weight]
+        apart = [of.get_parameter("0.weight"), of.get_parameter("3.weight")]
         self.each = optimisers(of, rate=rate, weight_decay=weight_decay, adamw=apart, bfloat16=False)
 
     def step(self) -> None:
@@ -72,7 +72,9 @@ def test_kernels_go_equally_far_in_every_direction() -> None:
     before = copy.deepcopy(of)
     learn(of, Both(of, rate=1e-3))
     for k, rows in ((1, 6), (2, 6)):
-        change = (before[k].weight - of[k].weight).detach().flatten(1) / (1e-3 * KERNELS)
+        change = (before.get_parameter(f"{k}.weight") - of.get_parameter(f"{k}.weight")).detach().flatten(1) / (
+            1e-3 * KERNELS
+        )
         singular = torch.linalg.svdvals(change)[:rows]
         assert singular.min() > 0.6
         assert singular.max() < 1.25
@@ -85,9 +87,9 @@ def test_weights_decay_but_biases_do_not() -> None:
     for p in of.parameters():
         p.grad = torch.zeros_like(p)
     by.step()
-    assert torch.allclose(of[1].weight, before[1].weight * (1 - 1e-2 * KERNELS * 0.5))
-    assert torch.allclose(of[3].weight, before[3].weight * (1 - 1e-2 * 0.5))
-    assert torch.equal(of[1].bias, before[1].bias)
+    assert torch.allclose(of.get_parameter("1.weight"), before.get_parameter("1.weight") * (1 - 1e-2 * KERNELS * 0.5))
+    assert torch.allclose(of.get_parameter("3.weight"), before.get_parameter("3.weight") * (1 - 1e-2 * 0.5))
+    assert torch.equal(of.get_parameter("1.bias"), before.get_parameter("1.bias"))
 
 
 def test_a_run_continues_from_its_state() -> None:
