@@ -27,20 +27,18 @@ def start_slabs(network: SlabUNet, start: Model) -> None:
             f"{start.info.name} is a {type(other).__name__}, and training can start from slab networks only: name a model that was "
             "trained on a folder of data, or set start_from to null."
         )
-    given = other.state_dict()
-    weights = network.state_dict()
+    given, weights = other.state_dict(), network.state_dict()
+    given[FIRST_KERNEL] = given[FIRST_KERNEL][:, :1].expand(-1, network.input_channels, -1, -1, -1)
     for name, own in weights.items():
         if name in given and not name.startswith("heads."):
-            taken = _fitted(
-                given[name][:, :1] if name == FIRST_KERNEL else given[name], own, every=name == FIRST_KERNEL
-            )
-            weights[name] = taken * (own.norm() / taken.norm()) if ".convs." in name else taken
+            taken = _fitted(given[name], own)
+            weights[name] = taken * (own.norm() / taken.norm().clamp_min(1e-12)) if ".convs." in name else taken
     network.load_state_dict(weights)
 
 
-def _fitted(given: Tensor, own: Tensor, *, every: bool) -> Tensor:
+def _fitted(given: Tensor, own: Tensor) -> Tensor:
     """`own` with what `given` has of it: (output, input, step, row, column), (input, output, …) of kernels that enlarge, or (output,)."""
-    for k in range(1 if every else 2, given.ndim):
+    for k in range(2, given.ndim):
         if given.shape[k] != own.shape[k]:
             given = given.mean(k, keepdim=True).expand(*given.shape[:k], own.shape[k], *given.shape[k + 1 :])
     both = tuple(slice(min(a, b)) for a, b in zip(given.shape, own.shape, strict=True))
