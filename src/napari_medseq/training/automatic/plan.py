@@ -22,6 +22,7 @@ from napari_medseq.settings import PathText
 from napari_medseq.training.automatic.fingerprint import THICKER, ChannelFacts, Fingerprint
 from napari_medseq.training.automatic.kind import four_digits
 from napari_medseq.training.automatic.plan_file import PlanFile
+from napari_medseq.training.loops.muon import Kind
 from napari_medseq.training.loops.slab_windows import SlabAugment
 
 Triple = tuple[int, int, int]
@@ -49,6 +50,7 @@ _WHY_NO_RECURRENCE = (
 )
 #: the shipped slab network that has learned longest; other images than its own profit, too (docs/benchmarks.md)
 START = "lung-nodule"
+_WHY_MUON = "it learns the same from far fewer windows (docs/benchmarks.md)"
 _WHY_START = "networks that start from weights of other images learn faster (docs/benchmarks.md)"
 _WHY_BFLOAT16 = {
     True: "convolutions were faster in it on this processor",
@@ -91,6 +93,8 @@ class Plan(PlanFile):
     schemes : tuple of Scheme
         Units of each channel.
     augment : SlabAugment
+    optimiser : {"adamw", "muon"}
+        How the weights are changed.
     rate, weight_decay, average : float
         Learning rate and weight decay of the optimiser, and decay of the moving average of the weights.
     bfloat16 : bool
@@ -120,6 +124,7 @@ class Plan(PlanFile):
     position: Three | None = None
     schemes: tuple[Scheme, ...]
     augment: SlabAugment
+    optimiser: Kind = "adamw"
     rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     average: float = Field(0.995, ge=0, lt=1)
@@ -192,6 +197,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         ),
         "mix_levels": _WHY_NO_RECURRENCE,
         "start_from": _WHY_START,
+        "optimiser": _WHY_MUON,
         "batch": f"windows of {math.prod(window):,} voxels",
         "bfloat16": _WHY_BFLOAT16[low],
         "keep_largest": _WHY_LARGEST[facts.one_piece],
@@ -216,6 +222,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         position=position,
         schemes=tuple(scheme for scheme, _ in schemes),
         augment=_augment(facts, spacing, thick, mirror),
+        optimiser="muon",
         bfloat16=low,
         keep_largest=facts.one_piece,
         mirrored=("column",) if mirror[2] else (),

@@ -343,6 +343,7 @@ def _loop(c: AutoConfig, plan: Plan, device: torch.device, seconds: float) -> Sl
         seconds=seconds,
         clock=c.clock,
         batch=plan.batch,
+        optimiser=plan.optimiser,
         rate=plan.rate,
         weight_decay=plan.weight_decay,
         average=plan.average,

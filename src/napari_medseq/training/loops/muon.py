@@ -7,16 +7,19 @@ every direction, where Adam follows a few strong ones; networks learn the same f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
+Kind = Literal["adamw", "muon"]
+
 _MOMENTUM = 0.95
 _ITERATIONS = 5
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the polynomial, as published: they bring singular values near 1 fast
-#: learning rate of kernels, as a multiple of the one of AdamW: steps of either kind are then about equally long at a rate of 0.002
-KERNELS = 10.0
+_KERNELS = (
+    10.0  # learning rate of kernels, as a multiple of that of AdamW: the steps of either are then about equally long
+)
 
 
 class Muon(torch.optim.Optimizer):
@@ -24,14 +27,15 @@ class Muon(torch.optim.Optimizer):
 
     Parameters
     ----------
-    kernels : sequence of Parameter
+    groups : sequence of dict
+        Groups of kernels, as for other optimisers.
     rate, weight_decay : float
     bfloat16 : bool
         Whether to compute the directions in it.
     """
 
-    def __init__(self, kernels: Sequence[Tensor], *, rate: float, weight_decay: float, bfloat16: bool) -> None:
-        super().__init__(kernels, {"lr": rate, "weight_decay": weight_decay})
+    def __init__(self, groups: Sequence[dict[str, Any]], *, rate: float, weight_decay: float, bfloat16: bool) -> None:
+        super().__init__(groups, {"lr": rate, "weight_decay": weight_decay})
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
 
     @overload
@@ -60,27 +64,39 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimisers(
-    network: nn.Module, *, rate: float, weight_decay: float, adamw: Iterable[Tensor], bfloat16: bool
-) -> tuple[Muon, torch.optim.AdamW]:
-    """Muon for a network's kernels, at `KERNELS` times the rate, and AdamW for all else.
+    network: nn.Module,
+    *,
+    kind: Kind,
+    rate: float,
+    weight_decay: float,
+    not_kernels: Iterable[Tensor],
+    bfloat16: bool,
+) -> tuple[torch.optim.Optimizer, ...]:
+    """AdamW for a whole network, or Muon for its kernels and AdamW for all else; ``factor`` in their groups multiplies the rate.
 
     Parameters
     ----------
     network : Module
+    kind : {"adamw", "muon"}
     rate, weight_decay : float
         Biases and norms do not decay.
-    adamw : iterable of Parameter
-        The kernels of the first layer and of the heads, which are for AdamW, too, as Muon's authors advise.
+    not_kernels : iterable of Parameter
+        The weights of the first layer and of the heads, which are for AdamW in either case, as Muon's authors advise.
     bfloat16 : bool
         Whether Muon computes in it.
     """
-    apart = {id(p) for p in adamw}
+    apart = {id(p) for p in not_kernels}
     kernels, others, flat = list[Tensor](), list[Tensor](), list[Tensor]()
     for p in network.parameters():
-        (flat if p.ndim < 2 else others if id(p) in apart else kernels).append(p)
-    muon = Muon(kernels, rate=KERNELS * rate, weight_decay=weight_decay, bfloat16=bfloat16)
+        (flat if p.ndim < 2 else others if kind == "adamw" or id(p) in apart else kernels).append(p)
     groups = [{"params": others, "weight_decay": weight_decay}, {"params": flat, "weight_decay": 0.0}]
-    return muon, torch.optim.AdamW(groups, rate, fused=True)
+    adamw = torch.optim.AdamW([g | {"factor": 1.0} for g in groups], rate, fused=True)
+    if kind == "adamw":
+        return (adamw,)
+    muon = Muon(
+        [{"params": kernels, "factor": _KERNELS}], rate=_KERNELS * rate, weight_decay=weight_decay, bfloat16=bfloat16
+    )
+    return muon, adamw
 
 
 def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -27,7 +27,7 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training.loops import checkpoint, interrupt
 from napari_medseq.training.loops.averaging import averaged_model
 from napari_medseq.training.loops.memory import warn_of_learning
-from napari_medseq.training.loops.muon import KERNELS, optimisers
+from napari_medseq.training.loops.muon import Kind, optimisers
 from napari_medseq.training.loops.slab_windows import SlabWindows
 
 Clock = Literal["wall", "process"]
@@ -50,8 +50,10 @@ class SlabLoop:
     clock : {"wall", "process"}
         What is counted: time that passes, or processor time of this process.
     batch : int
+    optimiser : {"adamw", "muon"}
+        As in `optimisers`.
     rate, weight_decay, clip, average : float
-        Peak learning rate (`Muon` and AdamW), decay of all weights but biases and norms, largest gradient norm, decay of the moving
+        Peak learning rate of AdamW, decay of all weights but biases and norms, largest gradient norm, decay of the moving
         average.
     bfloat16 : bool
     seed : int
@@ -62,6 +64,7 @@ class SlabLoop:
     seconds: float
     clock: Clock = "wall"
     batch: int = 2
+    optimiser: Kind = "muon"
     rate: float = 2e-3
     weight_decay: float = 1e-2
     clip: float = 1.0
@@ -154,11 +157,12 @@ class _Run:
         self.network, self.loop, self.path = network, loop, path
         self.device = torch.device(loop.device)
         network.to(self.device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
-        self.muon, self.adamw = optimisers(
+        self.optimisers = optimisers(
             network,
+            kind=loop.optimiser,
             rate=loop.rate,
             weight_decay=loop.weight_decay,
-            adamw=[network.get_parameter(FIRST_KERNEL), *network.heads.parameters()],
+            not_kernels=[network.get_parameter(FIRST_KERNEL), *network.heads.parameters()],
             bfloat16=loop.bfloat16,
         )
         self.average = averaged_model(network, loop.average)
@@ -181,8 +185,8 @@ class _Run:
         try:
             self.network.load_state_dict(parts["network"])
             self.average.load_state_dict(parts["averaged"])
-            self.muon.load_state_dict(parts["muon"])
-            self.adamw.load_state_dict(parts["adamw"])
+            for optimiser, state in zip(self.optimisers, parts["optimisers"], strict=True):
+                optimiser.load_state_dict(state)
             self.iteration, self.seen, self.before = parts["done"], parts["seen"], parts["seconds"]
             self.curve = parts["rows"]
         except (KeyError, ValueError, RuntimeError) as error:
@@ -194,8 +198,7 @@ class _Run:
         parts = {
             "network": self.network.state_dict(),
             "averaged": self.average.state_dict(),
-            "muon": self.muon.state_dict(),
-            "adamw": self.adamw.state_dict(),
+            "optimisers": [o.state_dict() for o in self.optimisers],
             "done": self.iteration,
             "seen": self.seen,
             "seconds": self.spent,
@@ -209,9 +212,9 @@ class _Run:
         share_done = min(1.0, self.spent / loop.seconds)
         rate = loop.rate * min(1.0, (self.iteration + 1) / WARM_UP)
         rate *= _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * share_done))
-        for optimiser, factor in ((self.muon, KERNELS), (self.adamw, 1.0)):
+        for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = rate * group["factor"]
         x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=loop.bfloat16):
             levels = self.network.at_levels(x)
@@ -219,8 +222,8 @@ class _Run:
         self.network.zero_grad(set_to_none=True)
         value.backward()
         clip_grad_norm_(self.network.parameters(), loop.clip)
-        self.muon.step()
-        self.adamw.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         if self.iteration % 2:
             self.average.update_parameters(self.network)
         self.iteration += 1

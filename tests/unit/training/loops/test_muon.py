@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 from torch import nn
 
-from napari_medseq.training.loops.muon import KERNELS, optimisers, orthogonal
+from napari_medseq.training.loops.muon import Kind, optimisers, orthogonal
 
 
 def network() -> nn.Sequential:
@@ -23,9 +23,9 @@ def network() -> nn.Sequential:
 class Both:
     """Both optimisers of a network as one."""
 
-    def __init__(self, of: nn.Sequential, rate: float = 2e-3, weight_decay: float = 0.0) -> None:
+    def __init__(self, of: nn.Sequential, rate: float = 2e-3, weight_decay: float = 0.0, kind: Kind = "muon") -> None:
         apart = [of.get_parameter("0.weight"), of.get_parameter("3.weight")]
-        self.each = optimisers(of, rate=rate, weight_decay=weight_decay, adamw=apart, bfloat16=False)
+        self.each = optimisers(of, kind=kind, rate=rate, weight_decay=weight_decay, not_kernels=apart, bfloat16=False)
 
     def step(self) -> None:
         for one in self.each:
@@ -67,13 +67,21 @@ def test_first_layer_heads_and_biases_are_changed_as_by_adamw() -> None:
         assert alike == (name not in ("1.weight", "2.weight")), name
 
 
+def test_all_can_be_for_adamw() -> None:
+    one, other = network(), network()
+    learn(one, Both(one, kind="adamw"))
+    learn(other, torch.optim.AdamW(other.parameters(), 2e-3, weight_decay=0.0))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-7)
+
+
 def test_kernels_go_equally_far_in_every_direction() -> None:
     of = network()
     before = copy.deepcopy(of)
     learn(of, Both(of, rate=1e-3))
     for k, rows in ((1, 6), (2, 6)):
         change = (before.get_parameter(f"{k}.weight") - of.get_parameter(f"{k}.weight")).detach().flatten(1) / (
-            1e-3 * KERNELS
+            1e-3 * 10
         )
         singular = torch.linalg.svdvals(change)[:rows]
         assert singular.min() > 0.6
@@ -87,7 +95,7 @@ def test_weights_decay_but_biases_do_not() -> None:
     for p in of.parameters():
         p.grad = torch.zeros_like(p)
     by.step()
-    assert torch.allclose(of.get_parameter("1.weight"), before.get_parameter("1.weight") * (1 - 1e-2 * KERNELS * 0.5))
+    assert torch.allclose(of.get_parameter("1.weight"), before.get_parameter("1.weight") * (1 - 1e-2 * 10 * 0.5))
     assert torch.allclose(of.get_parameter("3.weight"), before.get_parameter("3.weight") * (1 - 1e-2 * 0.5))
     assert torch.equal(of.get_parameter("1.bias"), before.get_parameter("1.bias"))
 
