@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.evaluation.curves import auc
-from napari_medseq.evaluation.intervals import Interval, check_level
+from napari_medseq.evaluation.intervals import Interval, check_level, checked_values
 
 _TINY = 1e-9
 
@@ -56,7 +56,8 @@ def class_scores(
     MedseqError
         If there is no exam, the numbers do not fit each other, a probability is not finite, or a truth is not an index of a class.
     """
-    p, truth = np.asarray(probabilities, np.float64), np.asarray(truths, np.int64)
+    p, given = np.asarray(probabilities, np.float64), checked_values(truths, "truths", 0)
+    truth = np.nan_to_num(given, nan=-1).astype(np.int64)
     who = np.array([str(x) for x in patients])
     if not truth.size or p.shape != (truth.size, len(classes)) or who.size != truth.size:
         raise MedseqError(
@@ -64,8 +65,8 @@ def class_scores(
         )
     if not np.isfinite(p).all():
         raise MedseqError("Some probabilities are not finite: no class is the likeliest of them.")
-    if truth.min() < 0 or truth.max() >= len(classes):
-        raise MedseqError(f"Truths from {truth.min()} to {truth.max()} are not indices of {len(classes)} classes.")
+    if truth.min() < 0 or truth.max() >= len(classes) or (truth != given).any():
+        raise MedseqError(f"Truths from {given.min():g} to {given.max():g} are not indices of {len(classes)} classes.")
     right = p.argmax(1) == truth
     out = {"accuracy": _wilson(right, who, level)}
     present = [k for k in range(len(classes)) if (truth == k).any()]

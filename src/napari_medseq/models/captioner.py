@@ -120,7 +120,10 @@ class Captioner(nn.Module):
         self.word = nn.Linear(hidden + features, vocabulary)
 
     def see(self, images: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """Features (batch, place, feature) of images (batch, step, channel, y, x), and (step, y, x) of the places."""
+        """Features (batch, place, feature) of images (batch, step, channel, y, x), and (step, y, x) of the places.
+
+        A single step counts as the first one, not as the last: a captioner of one picture always sees one, so that nothing depends on it.
+        """
         b, steps = images.shape[:2]
         seen = self.encoder(images.flatten(0, 1))
         h, w = seen.shape[-2:]

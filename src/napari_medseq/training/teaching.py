@@ -110,11 +110,13 @@ def teach(
     """
     s = checked(TeachSettings, settings, where="the settings of teach")
     bundle.check_place(Path(s.out))
+    start = load_model(s.start_from) if s.start_from is not None else None
     named = dict(images) if isinstance(images, Mapping) else {"image": images}
+    if start is not None and set(named) == set(start.info.channels):
+        named = {channel: named[channel] for channel in start.info.channels}  # in the order that its weights know
     channels = list(named.values())
     check_images(**named, labels=labels)
     refuse_image(np.asarray(labels.data), labels.name)
-    start = load_model(s.start_from) if s.start_from is not None else None
     if start is not None and is_slab(start):
         raise SettingsError(
             f"{start.info.name} is a slab network, which teach cannot continue from; start from another, or from nothing."

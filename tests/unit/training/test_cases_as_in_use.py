@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+import napari_medseq as ms
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Reorientation
-from napari_medseq.models import load_model
+from napari_medseq.models import load_model, networks
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.training import teaching
 from napari_medseq.training.cases import Case, make_case
+from napari_medseq.training.config import TrainConfig
 from napari_medseq.training.prompted.adapting import _lessons
 from napari_medseq.training.teaching import _continued
 from napari_medseq.volumes.turning import turned
-from tests.unit.training.small import UNET, blob, model
+from tests.unit.training.small import UNET, blob, model, written
 
 TURN = Reorientation((1, 2, 0), (True, True, False))  # and slices run the other way
 
@@ -71,3 +74,22 @@ def test_slices_that_were_averaged_are_learned_from_as_they_are(tmp_path: Path) 
     start = model(tmp_path / "net", UNET, step_mm=5.0)
     assert _continued(start, thick).step_mm == 5.0
     assert _continued(start, thin).step_mm == pytest.approx(2.0)
+
+
+def test_channels_of_a_model_that_is_continued_are_in_its_own_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = {**UNET, "in_channels": 2}
+    facts = {"name": "two", "task": "segmentation", "channels": ["A", "B"], "classes": {"1": "core"}}
+    written(tmp_path / "two", facts, network, {}, networks.build(network))
+    first, second = blob(name="A"), blob(1, name="B")
+    data = np.zeros(first.data.shape, np.uint8)
+    data[3, 10:20, 12:24] = 1
+    labels = first.labels_like(data, name="painted", label_names={1: "core"})
+    learned: list[tuple[TrainConfig, Case]] = []
+    monkeypatch.setattr(teaching, "train_cases", lambda config, cases, *_: learned.append((config, cases[0])))
+    settings = {"out": str(tmp_path / "net"), "start_from": str(tmp_path / "two"), "device": "cpu"}
+    for images in ({"A": first, "B": second}, {"B": second, "A": first}):
+        ms.teach(images, labels, settings)
+    assert [list(config.channels) for config, _ in learned] == [["A", "B"]] * 2
+    assert same(learned[0][1], learned[1][1])
