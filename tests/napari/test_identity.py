@@ -68,6 +68,23 @@ def test_of_two_files_the_slices_of_the_one_that_covers_the_other_are_counted(tm
     assert texts(viewer)["medseq identity"].splitlines()[1:] == ["slice 2 of 8"]
 
 
+def test_a_file_of_no_patient_that_hides_one_is_not_called_by_the_patient(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    image = verbs.to_sequence(viewer.layers[0])
+    loose = verbs.add_sequence(viewer, image.replace(name="other"))
+    assert texts(viewer)["medseq identity"].splitlines() == ["of no patient", "other", "slice 8 of 16"]
+    loose.visible = False
+    assert texts(viewer)["medseq identity"].splitlines()[0] == "sub-x"
+    loose.visible = True
+    loose.blending = "additive"
+    assert texts(viewer)["medseq identity"].splitlines()[0] == "sub-x"
+    loose.blending = "translucent"
+    loose.translate = np.asarray(loose.translate) + np.array([0, 500, 0])  # beside the patient
+    viewer.dims.set_point(0, 1)
+    assert texts(viewer)["medseq identity"].splitlines()[0] == "sub-x"
+
+
 @pytest.mark.parametrize("canvas", [0.0, 1.0])
 def test_texts_on_the_canvas_are_read_in_both_themes(ball_study: Path, canvas: float) -> None:
     viewer = ViewerModel()

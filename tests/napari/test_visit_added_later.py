@@ -68,6 +68,28 @@ def test_both_visits_lie_on_the_slider_and_painting_and_answers_stay(single: tup
     assert some(verbs.answered(again)).image() is viewer.layers[image.name]
 
 
+def test_what_was_painted_before_can_be_undone_after_a_visit_was_added(single: tuple[Any, Path]) -> None:
+    viewer, later = single
+    mask, editing = viewer.layers[1], editing_of(viewer)
+    start = np.array(mask.data)
+    for voxels, value in ((np.arange(5), 2), (np.arange(3, 9), 3)):
+        editing.paint(mask, voxels, np.full(len(voxels), value), f"stroke {value}")
+    both = np.array(mask.data)
+    verbs.add_visit(viewer, "sub-x", later)
+    new = viewer.layers[mask.name]
+    assert new is not mask
+    assert verbs.undo(viewer) == "stroke 3"
+    assert verbs.undo(viewer) == "stroke 2"
+    assert np.array_equal(new.data[0], start)
+    assert not editing.marks(new).painted.any()
+    verbs.redo(viewer)
+    verbs.redo(viewer)
+    assert np.array_equal(new.data[0], both)
+    assert editing.marks(new).painted.sum() == 9
+    with pytest.raises(MedseqError, match="nothing to do again"):
+        verbs.redo(viewer)
+
+
 def test_a_visit_is_not_added_where_lesions_were_followed_at_the_only_one(single: tuple[Any, Path]) -> None:
     viewer, later = single
     verbs.track_layers(viewer)

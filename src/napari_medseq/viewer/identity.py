@@ -105,13 +105,15 @@ def _activate_front(viewer: ViewerModel, study: str | None) -> None:
 
 def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
     """Patient, visit with its date, series and slice that are shown, one per line, counted from 1; of an image that
-    belongs to no study series and slice, and empty if there is none.
+    belongs to no study series and slice, below "of no patient" where it hides one's; empty if there is none.
 
     `visits` is the number of the patient's visits, if the viewer does not show them all.
     """
-    study = patient_in_front(viewer)
+    study, image = patient_in_front(viewer), image_in_front(viewer)
     if study is None:
         return _series_and_steps(viewer)
+    if image is not None and facts_of(image).get("study") is None:
+        return ["of no patient", *_series_and_steps(viewer)]
     candidates = _shown_of(viewer, study)
     lines = [study]
     if candidates:
@@ -134,8 +136,8 @@ def _series_and_steps(viewer: ViewerModel) -> list[str]:
     return [series_name(facts_of(image)), *numbers]
 
 
-def _shown_of(viewer: ViewerModel, study: str | None) -> list[Layer]:
-    """The layers of a patient (None: those of this package that belong to none) that are visible at the visit that is
+def _shown_of(viewer: ViewerModel, *studies: str | None) -> list[Layer]:
+    """The layers of patients (None: those of this package that belong to none) that are visible at the visit that is
     shown."""
     visit = shown_visit(viewer)
     return [
@@ -143,20 +145,37 @@ def _shown_of(viewer: ViewerModel, study: str | None) -> list[Layer]:
         for layer in viewer.layers
         if layer.visible
         and (facts := facts_of(layer))
-        and facts.get("study") == study
+        and facts.get("study") in studies
         and visit_of(layer) in (None, visit)
     ]
 
 
 def image_in_front(viewer: ViewerModel) -> Layer | None:
-    """The image whose slices are counted on the canvas: of the visible ones of the patient in front, at the visit that is shown, the
-    topmost one that hides what is below it, where its slices are shown, else the lowest; where no patient is open, of those that a
-    file held."""
-    shown = [layer for layer in _shown_of(viewer, patient_in_front(viewer)) if layer_kind(layer) == "image"]
-    for layer in reversed(shown[1:]):
-        if covers(layer) and shown_step(viewer, layer, along_of(viewer)) is not None:
+    """The image whose slices are counted on the canvas: of the visible ones of the patient in front, at the visit that is shown, and of
+    those that a file of no patient held, the topmost one that hides the others; else the lowest of the patient."""
+    front = patient_in_front(viewer)
+    of_front = [layer for layer in _shown_of(viewer, front) if layer_kind(layer) == "image"]
+    visible = [layer for layer in _shown_of(viewer, front, None) if layer_kind(layer) == "image"]
+    lowest = next(iter(of_front or visible), None)
+    for layer in reversed(visible):
+        if layer is lowest or (lowest is not None and _hides(viewer, layer, lowest)):
             return layer
-    return shown[0] if shown else None
+    return lowest
+
+
+def _hides(viewer: ViewerModel, layer: Layer, other: Layer) -> bool:
+    """Whether one image lies on the middle of another one, where it is shown, and hides it."""
+    if not covers(layer) or shown_step(viewer, layer, along_of(viewer)) is None:
+        return False
+    point = np.array(viewer.dims.point, float)
+    middle = (np.array(other.data.shape[: other.ndim]) - 1) / 2
+    shown = [axis for axis in viewer.dims.displayed if axis >= viewer.dims.ndim - min(layer.ndim, other.ndim)]
+    point[shown] = np.asarray(other.data_to_world(middle))[[axis - viewer.dims.ndim for axis in shown]]
+    at = np.asarray(layer.world_to_data(point[-layer.ndim :]))
+    return all(
+        -0.5 <= at[axis - viewer.dims.ndim] <= layer.data.shape[: layer.ndim][axis - viewer.dims.ndim] - 0.5
+        for axis in shown
+    )
 
 
 def shown_step(viewer: ViewerModel, layer: Layer, along: str) -> tuple[int, int] | None:

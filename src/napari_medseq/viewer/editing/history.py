@@ -133,6 +133,11 @@ class History:
                     steps.remove(step)
         return dropped
 
+    def exchange(self, other: Callable[[Change], Change]) -> None:
+        """Put another change in the place of each one."""
+        for step in (*self.done, *self.undone):
+            step.changes = [other(change) for change in step.changes]
+
     def copy(self) -> History:
         """The steps as they are now, to go back to after others."""
         history = History()

@@ -26,10 +26,11 @@ from napari_medseq.viewer.editing.active import (
 from napari_medseq.viewer.editing.history import Action, Change, History, Step
 from napari_medseq.viewer.editing.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels, read_at, write_at
 from napari_medseq.viewer.editing.moving import watch_moves
+from napari_medseq.viewer.editing.removal import Removal, is_redone
 from napari_medseq.viewer.editing.unsaved import Unsaved
 from napari_medseq.viewer.layers.conversion import layer_kind
 from napari_medseq.viewer.layers.proxies import real
-from napari_medseq.viewer.layers.studies import facts_of, studies_in
+from napari_medseq.viewer.layers.studies import TRACKED, facts_of, studies_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -176,11 +177,17 @@ class Editing:
 
     def _removed(self, event: Event) -> None:
         layer = event.value
-        forgotten = self.history.forget(lambda change: self._is_gone(change, layer))
         unsaved = layer_kind(layer) == "labels" and layer in self.unsaved
         if unsaved:
             self.unsaved.discard(layer)
-        if unsaved or forgotten:
+        if unsaved and (is_redone(layer) or facts_of(layer).get("role") != TRACKED):
+            if not is_redone(layer):
+                with self.step(f"removing {layer.name}"):
+                    self._add(Removal(self._viewer, self.unsaved, layer, event.index))
+                self.viewer.status = f"{layer.name} was removed, and its painting is not saved: Ctrl+Z brings it back."
+            self.events.changed()
+            return
+        if self.history.forget(lambda change: self._is_gone(change, layer)) or unsaved:
             self.events.changed()
 
     def _is_gone(self, change: Change, layer: Layer) -> bool:
@@ -295,7 +302,7 @@ class Editing:
         with self.step(name):
             self._add(change)
 
-    def _add(self, change: VoxelChange | Action) -> None:
+    def _add(self, change: Change) -> None:
         assert self._open is not None
         self._open.changes.append(change)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -15,7 +16,7 @@ from napari_medseq.errors import MedseqError, ReadError
 from napari_medseq.io.naming import date_in
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.registration.byhand import KEY as BY_HAND
-from napari_medseq.viewer.editing.model import Editing, editing_of
+from napari_medseq.viewer.editing.model import Editing, VoxelChange, editing_of
 from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.layers import conversion as _layers
 from napari_medseq.viewer.layers import studies as _studies
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
 
     from napari_medseq.sequence import ImageSequence
+    from napari_medseq.viewer.editing.history import Change
 
 
 def close_patient(viewer: ViewerModel, study: str) -> None:
@@ -38,7 +40,11 @@ def close_patient(viewer: ViewerModel, study: str) -> None:
     MedseqError
         If no layer belongs to that study.
     """
-    for layer in layers_of(viewer, study):
+    study_layers = layers_of(viewer, study)
+    editing_of(viewer).saved(
+        [layer for layer in study_layers if _layers.layer_kind(layer) == "labels"]
+    )  # or not wanted
+    for layer in study_layers:
         viewer.layers.remove(layer)
 
 
@@ -167,15 +173,25 @@ def rename(layer: Layer, before: Mapping[str, Any]) -> None:
 
 
 def keep_painting(editing: Editing, layer: Labels, seq: ImageSequence, new: Labels) -> None:
-    """Give the layer that replaces another one the marks of painting, turned as its voxels are; it is as unsaved."""
+    """Give the layer that replaces another one the marks of painting, turned as its voxels are, and the steps of undo, if its voxels
+    lie in the same order; it is as unsaved."""
     marks = editing.marks(layer)
     if marks.any:
         flags = _layers.own_array(layer, marks.flags) if _studies.facts_of(layer) else marks.flags
         flags = flags.reshape(seq.data.shape)
         turned = _layers.to_layer_data(seq.replace(data=flags), visit=_studies.facts_of(new)["visit"])[0]
         editing.marks(new).replace(np.asarray(turned))
-    if real(layer) in editing.unsaved:
+    old = real(layer)
+    if np.array_equal(np.asarray(old.data).reshape(-1), np.asarray(new.data).reshape(-1)):
+        editing.history.exchange(lambda change: _in_layer(new, change, old))
+    if old in editing.unsaved:
         editing.unsaved.add(new)
+        editing.unsaved.discard(old)
+
+
+def _in_layer(new: Labels, change: Change, old: Labels) -> Change:
+    """A change of the old layer as one of the new layer; another one as it is."""
+    return replace(change, layer=ref(new)) if isinstance(change, VoxelChange) and change.layer() is old else change
 
 
 def next_ordinal(viewer: ViewerModel, study: str) -> int:

@@ -48,8 +48,8 @@ def put_onto_slider(viewer: ViewerModel, study: str) -> list[Layer]:
     """Give the volumes of a patient an axis of visits, as a patient with several visits has it; otherwise they would be seen at every
     visit.
 
-    Each layer is replaced by one with the same voxels, look, painting and answers. What was undone or can be undone in it is
-    forgotten. Layers that have the axis, and series with frames, stay as they are.
+    Each layer is replaced by one with the same voxels, look, painting, steps of undo and answers. Layers that have the axis, and
+    series with frames, stay as they are.
 
     Returns
     -------
