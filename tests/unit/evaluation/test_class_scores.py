@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -66,7 +68,8 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
     one_class = [[np.nan, 0.5], [0.2, 0.8]]
     with pytest.raises(MedseqError, match="not finite"):
         class_scores(one_class, [0, 0], ["a", "b"], ["x", "y"])
-    for outside in ([0, 2], [-1, 1], [0.4, 1], [np.nan, 1]):
+    outsides: list[Any] = [[0, 2], [-1, 1], [0.4, 1], [np.nan, 1]]
+    for outside in outsides:
         with pytest.raises(MedseqError, match="not indices of 2 classes"):
             class_scores(sure([0, 1], 2), outside, ["a", "b"], ["x", "y"])
 

@@ -16,7 +16,7 @@ from napari_medseq.inference.options import Output
 from napari_medseq.inference.upright import Upright
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.turning import turned
-from tests.narrowing import some
+from tests.narrowing import of, some
 from tests.unit.training.small import CLASSIFIER, blob, model
 
 #: the order of axes counts three times as much as the direction, so each test takes all orders and some mirrorings
@@ -85,7 +85,7 @@ def test_visits(folder: Path) -> None:
     prompts = seqs[0].labels_like((np.asarray(seqs[0].data) > 400).astype(np.uint8), name="p", label_names={1: "a"})
     still = [None, None]
     segmented = ms.segment(patient(seqs), net, transforms=still, device="cpu")
-    judged = ms.classify(patient(seqs), judge, transforms=still, device="cpu")
+    judged = of(ms.Classification, ms.classify(patient(seqs), judge, transforms=still, device="cpu"))
     carried = ms.propagate(patient(seqs), [prompts, None], transforms=still, device="cpu")
     assert 0 < (np.asarray(segmented[1].labels.data) > 0).mean() < 1
     for turn in SOME[:3]:
@@ -96,7 +96,7 @@ def test_visits(folder: Path) -> None:
             assert found[k].labels.same_grid(images[k])
             assert np.array_equal(turned(found[k].labels, turn.inverse).data, segmented[k].labels.data)
             assert np.array_equal(found[1 - k].labels.data, segmented[1 - k].labels.data)
-            again = ms.classify(patient(images), judge, transforms=still, device="cpu")
+            again = of(ms.Classification, ms.classify(patient(images), judge, transforms=still, device="cpu"))
             assert np.array_equal(again.per_step, judged.per_step)
         there = ms.propagate(patient(stored), [prompts, None], transforms=still, device="cpu")
         assert there[1].labels.same_grid(stored[1])
