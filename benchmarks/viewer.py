@@ -131,7 +131,7 @@ def ours(folder: Path) -> dict[str, Any]:
     from qtpy.QtGui import QDropEvent
 
     import napari
-    from napari_medseq._napari.window import accompany
+    from napari_medseq._napari.window.services import accompany
     from napari_medseq.viewer.preference import PATTERNS
 
     napari.settings.get_settings().plugins.extension2reader = dict.fromkeys(PATTERNS, "napari-medseq")

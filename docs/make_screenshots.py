@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QApplication
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as view
-from napari_medseq._napari.pieces import pieces_of
+from napari_medseq._napari.jobs.pieces import pieces_of
 
 HERE = Path(__file__).parent
 STUDY = HERE.parent / "sample_data" / "study" / "sub-sample"

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from napari_medseq._napari.canvas import save_height
+from napari_medseq._napari.controls.canvas import save_height
 from napari_medseq.progression import plots, track
 from tests.unit.progression.masks import A, B, mask
 

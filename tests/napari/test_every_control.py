@@ -26,7 +26,7 @@ from napari_medseq._napari.curves_widget import CurvesWidget
 from napari_medseq._napari.display_widget import DisplayWidget
 from napari_medseq._napari.edit_widget import EditWidget
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
-from napari_medseq._napari.progression_plot import ProgressionPlot
+from napari_medseq._napari.progression.plot import ProgressionPlot
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.teach_widget import TeachWidget

@@ -15,9 +15,9 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseq import files
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
-from napari_medseq._napari.work import WorkBar
 from napari_medseq.progress import check
 from tests.balls import write_ball_study
 from tests.napari.helpers import Wait, as_plugins_see_it, docked

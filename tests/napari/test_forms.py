@@ -13,8 +13,8 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QComboBox
 
-from napari_medseq._napari.choosers import LayerBox
-from napari_medseq._napari.forms import ModelForm, _Title, label_of, tooltip_of
+from napari_medseq._napari.controls.choosers import LayerBox
+from napari_medseq._napari.controls.forms import ModelForm, _Title, label_of, tooltip_of
 from napari_medseq.errors import SettingsError
 from napari_medseq.preprocessing import PRESETS, STEPS, Window
 from napari_medseq.progression import TrackSettings

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton, QVBoxLayout, QWi
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.controls.keys import press_by_keys
 from napari_medseq._napari.edit_widget import KEYS as EDIT_KEYS
-from napari_medseq._napari.keys import press_by_keys
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.inference import Segmentation

@@ -10,8 +10,8 @@ import pytest
 from qtpy.QtCore import Qt
 
 import napari_medseq as ms
-from napari_medseq._napari.lesion_table import LesionTable
-from napari_medseq._napari.response_box import ResponseBox
+from napari_medseq._napari.progression.lesion_table import LesionTable
+from napari_medseq._napari.progression.response_box import ResponseBox
 from napari_medseq.progression.matrix import MEASURES
 from tests.napari.helpers import Wait, click, docked
 from tests.unit.progression.masks import BRIDGE, A, B, C, mask

@@ -17,7 +17,7 @@ import pytest
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMainWindow, QMessageBox
 
 import napari_medseq as ms
-from napari_medseq._napari.model_box import ModelBox
+from napari_medseq._napari.controls.model_box import ModelBox
 from tests.napari.helpers import Wait
 from tests.narrowing import some
 

@@ -14,16 +14,16 @@ from qtpy.QtWidgets import QComboBox, QLabel, QScrollArea, QStyle, QStyleOptionC
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.analyse_widget import AnalyseWidget
-from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, ShortBox
 from napari_medseq._napari.compare_widget import CompareWidget
+from napari_medseq._napari.controls.choosers import CollapsibleSection, LayerBox, ShortBox
+from napari_medseq._napari.controls.forms import ModelForm, _Title
+from napari_medseq._napari.controls.tables import Table
 from napari_medseq._napari.curves_widget import VOLUME, CurvesWidget
 from napari_medseq._napari.display_widget import DisplayWidget
 from napari_medseq._napari.edit_widget import EditWidget
-from napari_medseq._napari.forms import ModelForm, _Title
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
-from napari_medseq._napari.tables import Table
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.progression import TrackSettings
 

@@ -16,10 +16,10 @@ from qtpy.QtGui import QDropEvent, QGuiApplication
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari import opening
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.progression_widget import ProgressionWidget
-from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.window import opening
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.errors import OperationCancelled
 from napari_medseq.viewer.layers.studies import facts_of
 from napari_medseq.viewer.opening import layer_data_of_all

@@ -13,9 +13,9 @@ from qtpy.QtWidgets import QMainWindow
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.model_box import ModelBox
-from napari_medseq._napari.teach_more import TrainBox
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.controls.model_box import ModelBox
+from napari_medseq._napari.jobs.work import WorkBar
+from napari_medseq._napari.teach.more import TrainBox
 from napari_medseq.errors import MedseqError, OperationCancelled, WriteError
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
 from napari_medseq.training.layouts import find_layout

@@ -20,9 +20,9 @@ from qtpy.QtWidgets import QFileDialog
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.teach_widget import TeachWidget
-from napari_medseq._napari.work import WorkBar
 from napari_medseq.viewer.editing.model import editing_of
 from tests.balls import AFFINES, SHAPE, write_ball_study
 from tests.napari.helpers import Wait, as_plugins_see_it, click, docked

@@ -18,8 +18,8 @@ from qtpy.QtWidgets import QFileDialog, QLabel
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import actions
+from napari_medseq._napari.controls.plot_dock import PlotDock
 from napari_medseq._napari.curves_widget import CurvesWidget
-from napari_medseq._napari.plot_dock import PlotDock
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq.colours import lesion_colour
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from

@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.preview_picture import picture_of
+from napari_medseq._napari.preprocess.preview_picture import picture_of
 from napari_medseq.errors import MedseqError, RegistrationError, SettingsError
 from napari_medseq.preprocessing import STEPS, Job, Percentile, Step
 from napari_medseq.preprocessing.pipeline import StepLike

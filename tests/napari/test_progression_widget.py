@@ -13,9 +13,9 @@ from napari.components import ViewerModel
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.corrections_box import CorrectionsBox
+from napari_medseq._napari.jobs.work import WorkBar
+from napari_medseq._napari.progression.corrections_box import CorrectionsBox
 from napari_medseq._napari.progression_widget import ProgressionWidget
-from napari_medseq._napari.work import WorkBar
 from napari_medseq.progress import check
 from tests.napari.helpers import Wait, click, docked
 from tests.narrowing import some

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from qtpy.QtWidgets import QMainWindow, QVBoxLayout, QWidget
 
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq.progress import check
 from tests.napari.helpers import Wait
 

@@ -18,7 +18,7 @@ from napari.components import ViewerModel
 from qtpy.QtWidgets import QMessageBox
 
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.window import accompany
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.viewer.editing.model import editing_of
 from tests.napari.at_work import at_work
 from tests.napari.helpers import Wait, saved_mask
@@ -175,7 +175,7 @@ def test_autosave_is_written_by_a_thread_and_waits_for_the_stroke(
     assert guardian is not None
     assert paint(viewer, viewer.layers[1], (8, 30, 30), label=5).any()
     held = [True]
-    monkeypatch.setattr("napari_medseq._napari.saving.mouse_is_held", lambda: held[0])
+    monkeypatch.setattr("napari_medseq._napari.window.saving.mouse_is_held", lambda: held[0])
     guardian.autosaver.begin()
     assert not verbs.recovery_folder().exists()
     held[0] = False

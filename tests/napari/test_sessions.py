@@ -18,10 +18,10 @@ from qtpy.QtWidgets import QMessageBox
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari import plot_dock
+from napari_medseq._napari.controls import plot_dock
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
-from napari_medseq._napari.window import accompany
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.cli.results import with_inputs
 from napari_medseq.errors import OperationCancelled
 from napari_medseq.viewer.editing.model import editing_of
@@ -380,7 +380,8 @@ def test_unsaved_painting_is_asked_about_before_the_window_closes(
     verbs.open_path(viewer, ball_study)
     monkeypatch.setattr(QMessageBox, "question", ask)
     monkeypatch.setattr(
-        "napari_medseq._napari.window.QFileDialog.getSaveFileName", lambda *_a: (str(tmp_path / "kept.medseq"), "")
+        "napari_medseq._napari.window.services.QFileDialog.getSaveFileName",
+        lambda *_a: (str(tmp_path / "kept.medseq"), ""),
     )
     layer = viewer.layers[1]
     layer.brush_size = 3

@@ -15,7 +15,7 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import actions
 from napari_medseq._napari.analyse_widget import AnalyseWidget
-from napari_medseq._napari.model_box import announce_models
+from napari_medseq._napari.controls.model_box import announce_models
 from napari_medseq._napari.reader import get_reader
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.errors import MedseqError

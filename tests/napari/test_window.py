@@ -13,14 +13,14 @@ from qtpy.QtWidgets import QDockWidget, QTabBar
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari import plot_dock
 from napari_medseq._napari.analyse_widget import AnalyseWidget
+from napari_medseq._napari.controls import plot_dock
 from napari_medseq._napari.curves_plot import CurvesPlot
 from napari_medseq._napari.curves_widget import CurvesWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.teach_widget import TeachWidget
-from napari_medseq._napari.window import accompany
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.sequence import Study, Visit, affine_from
 
 pytestmark = pytest.mark.viewer

@@ -9,8 +9,8 @@ from napari.utils.notifications import show_info
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.saving import ask_save_layer
-from napari_medseq._napari.window import accompany
+from napari_medseq._napari.window.saving import ask_save_layer
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.layers.studies import facts_of
 from napari_medseq.wording import how_many

@@ -13,8 +13,9 @@ from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QPushButton, QWidget
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.analyse_options import AnalyseOptions
-from napari_medseq._napari.choosers import (
+from napari_medseq._napari.analyse.classification_view import ClassificationView
+from napari_medseq._napari.analyse.options import AnalyseOptions
+from napari_medseq._napari.controls.choosers import (
     CollapsibleSection,
     LayerBox,
     LayerChecklist,
@@ -22,11 +23,10 @@ from napari_medseq._napari.choosers import (
     scrolled,
     wrapped,
 )
-from napari_medseq._napari.classification_view import ClassificationView
-from napari_medseq._napari.model_box import ModelBox
+from napari_medseq._napari.controls.model_box import ModelBox
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.errors import MedseqError
 from napari_medseq.models.info import takes_colours
 from napari_medseq.preprocessing import preprocess

@@ -10,15 +10,22 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QListWidget, QListWidgetIte
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.carry_box import CarryBox
-from napari_medseq._napari.choosers import CollapsibleSection, ShortBox, follow_layers, scrolled, ticked_list, wrapped
+from napari_medseq._napari.compare.carry_box import CarryBox
+from napari_medseq._napari.compare.overlay_box import OverlayBox
+from napari_medseq._napari.compare.panes_screen import PanesScreen, put_on_screen
+from napari_medseq._napari.controls.choosers import (
+    CollapsibleSection,
+    ShortBox,
+    follow_layers,
+    scrolled,
+    ticked_list,
+    wrapped,
+)
+from napari_medseq._napari.controls.parts import choice, set_enabled
 from napari_medseq._napari.gone import connect_until_destroyed
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.overlay_box import OverlayBox
-from napari_medseq._napari.panes_screen import PanesScreen, put_on_screen
-from napari_medseq._napari.parts import choice, set_enabled
-from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.visits.changes import is_current
 

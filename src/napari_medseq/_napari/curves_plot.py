@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QCheckBox
 
-from napari_medseq._napari.plot_dock import Drawn, PlotDock, owners
+from napari_medseq._napari.controls.plot_dock import Drawn, PlotDock, owners
 from napari_medseq.dynamics import enhancement as dynamic
 from napari_medseq.viewer.layers.conversion import layer_axis
 

@@ -9,12 +9,12 @@ from qtpy.QtWidgets import QFormLayout, QPushButton, QSpinBox, QWidget
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, ShortBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.controls.choosers import LayerBox, ShortBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.controls.tables import Table
 from napari_medseq._napari.gone import connect_until_destroyed
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.tables import Table
-from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.colours import lesion_colour
 from napari_medseq.dynamics import Beat, measure_beat
 from napari_medseq.dynamics import enhancement as dynamic

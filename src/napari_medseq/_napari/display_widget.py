@@ -9,10 +9,10 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, 
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, ShortBox, StudyBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.controls.choosers import LayerBox, ShortBox, StudyBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.window import accompany
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.progression.response import RULES
 from napari_medseq.viewer.layers.conversion import layer_kind
 from napari_medseq.viewer.results.followed import results_of

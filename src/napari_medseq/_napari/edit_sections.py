@@ -16,9 +16,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq._napari.choosers import LayerBox
+from napari_medseq._napari.controls.choosers import LayerBox
+from napari_medseq._napari.controls.parts import choice
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.parts import choice
 from napari_medseq.masks import tools
 
 #: the requirements of a button in addition to a mask with a label

@@ -11,11 +11,18 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSpinBox, QWidget
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import edit_sections as sections
-from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, ShortBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.controls.choosers import (
+    CollapsibleSection,
+    LayerBox,
+    ShortBox,
+    follow_layers,
+    scrolled,
+    wrapped,
+)
 from napari_medseq._napari.gone import WhenGone, connect_until_destroyed
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.errors import MedseqError
 from napari_medseq.masks import tools
 from napari_medseq.viewer.layers.conversion import layer_kind

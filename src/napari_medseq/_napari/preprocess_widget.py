@@ -12,15 +12,22 @@ from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QPushButton, Q
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.also_box import AlsoBox
-from napari_medseq._napari.chains import chains_for
-from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, ShortBox, follow_layers, scrolled, wrapped
-from napari_medseq._napari.made_by import MadeBy
+from napari_medseq._napari.controls.choosers import (
+    CollapsibleSection,
+    LayerBox,
+    ShortBox,
+    follow_layers,
+    scrolled,
+    wrapped,
+)
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.preview_box import PreviewBox, Wanted
-from napari_medseq._napari.step_list import StepList
-from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.preprocess.also_box import AlsoBox
+from napari_medseq._napari.preprocess.chains import chains_for
+from napari_medseq._napari.preprocess.made_by import MadeBy
+from napari_medseq._napari.preprocess.preview_box import PreviewBox, Wanted
+from napari_medseq._napari.preprocess.step_list import StepList
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing import Step, load, save
 from napari_medseq.viewer.layers.conversion import layer_kind

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import (
+from napari_medseq._napari.controls.choosers import (
     CollapsibleSection,
     LayerChecklist,
     ShortBox,
@@ -32,14 +32,14 @@ from napari_medseq._napari.choosers import (
     scrolled,
     wrapped,
 )
-from napari_medseq._napari.forms import ModelForm
-from napari_medseq._napari.model_box import ModelBox
+from napari_medseq._napari.controls.forms import ModelForm
+from napari_medseq._napari.controls.model_box import ModelBox
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.opening import open_result_in_job
-from napari_medseq._napari.progression_result import ProgressionResult
-from napari_medseq._napari.result_jobs import ResultJobs
-from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.progression.jobs import ResultJobs
+from napari_medseq._napari.progression.result import ProgressionResult
+from napari_medseq._napari.window.opening import open_result_in_job
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import TrackSettings

@@ -66,8 +66,8 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
     from napari.utils.notifications import show_error, show_warning
 
     from napari_medseq._napari.notifications import guarded
-    from napari_medseq._napari.opening import asked_in_the_window
-    from napari_medseq._napari.window import accompany
+    from napari_medseq._napari.window.opening import asked_in_the_window
+    from napari_medseq._napari.window.services import accompany
 
     guardian = accompany(viewer)
     if guardian is not None and asked_in_the_window():

@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, Qt, Signal
 from qtpy.QtGui import QDragMoveEvent, QDropEvent, QKeyEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTreeWidget, QTreeWidgetItem
 
-from napari_medseq._napari.choosers import TICKS
+from napari_medseq._napari.controls.choosers import TICKS
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer.layers.conversion import layer_kind
 from napari_medseq.viewer.layers.studies import facts_of

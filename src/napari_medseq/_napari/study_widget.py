@@ -21,20 +21,20 @@ from qtpy.QtWidgets import (
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import ShortBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.controls.choosers import ShortBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.controls.parts import set_enabled
 from napari_medseq._napari.gone import connect_until_destroyed
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.opening import (
+from napari_medseq._napari.study_tree import DATE, ROLE, StudyTree, add_row, add_visit_row, shape, short_name, what
+from napari_medseq._napari.window.opening import (
     open_result_in_job,
     open_session_in_job,
     show_one_by_one,
     start_reading,
 )
-from napari_medseq._napari.parts import set_enabled
-from napari_medseq._napari.saving import save_masks_in_job
-from napari_medseq._napari.study_tree import DATE, ROLE, StudyTree, add_row, add_visit_row, shape, short_name, what
-from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.window.saving import save_masks_in_job
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import Study, Visit

@@ -17,16 +17,23 @@ from qtpy.QtWidgets import (
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, ShortBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.controls.choosers import (
+    CollapsibleSection,
+    LayerBox,
+    ShortBox,
+    follow_layers,
+    scrolled,
+    wrapped,
+)
+from napari_medseq._napari.controls.keys import press_by_keys, with_key
 from napari_medseq._napari.gone import connect_until_destroyed
-from napari_medseq._napari.hints_box import HintsBox
-from napari_medseq._napari.keys import press_by_keys, with_key
-from napari_medseq._napari.lesson_box import LessonBox
+from napari_medseq._napari.jobs.work import WorkBar
 from napari_medseq._napari.notifications import guarded
-from napari_medseq._napari.saving import ask_save_layer
-from napari_medseq._napari.teach_more import FOUND, HOW, DifferenceBox, TrainBox, at_visit, has_model
-from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar
+from napari_medseq._napari.teach.hints_box import HintsBox
+from napari_medseq._napari.teach.lesson_box import LessonBox
+from napari_medseq._napari.teach.more import FOUND, HOW, DifferenceBox, TrainBox, at_visit, has_model
+from napari_medseq._napari.window.saving import ask_save_layer
+from napari_medseq._napari.window.services import accompany
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.editing.active import shown_visit, visit_of

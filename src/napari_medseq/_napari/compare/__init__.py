@@ -1,0 +1,1 @@
+"""Parts of the *Compare* widget: panes on the screen, overlays, and carrying a mask to another visit."""
