@@ -1,1 +1,1 @@
-"""Parts of the *Analyse* widget."""
+"""Parts of the *Analyse* widget: the options of a model, and the probabilities of classes per slice."""

@@ -1,1 +1,1 @@
-"""Parts of the *Teach* widget: a first mask from hints, training on painted slices, and further training sets."""
+"""Parts of the *Teach* widget: a first mask from hints, a model trained on painted slices, and training on several patients."""
