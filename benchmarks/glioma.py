@@ -3,10 +3,9 @@
     python benchmarks/glioma.py [--minutes 10] [--folds 0 1 2 3 4] [--only NETWORK ...] [--out benchmarks/runs/glioma]
 
 Five folds of 44 patients; one thread. *our trainer*: `ms.train` is told the files and the minutes, nothing else. *former*: the same by
-AdamW and from random weights. *recurrent*: the plan of *former*, with a gated recurrence along the slices, in both directions, at all levels
-but the finest. *MONAI 3D* and *MONAI 2D*: DynUNet
-after nnU-Net's rules (`dynunet`), and the same with kernels of one slice. What is done is not done again. About 45 processor minutes a
-fold. For judging alone: no weights leave this.
+AdamW and from random weights. *recurrent*: *former* with a gated recurrence along the slices, in both directions, at all levels but the
+finest. *MONAI 3D* and *MONAI 2D*: DynUNet after nnU-Net's rules (`dynunet`), and the same with kernels of one slice. What is done is not
+done again. About 55 processor minutes a fold. For judging alone: no weights leave this.
 """
 
 from __future__ import annotations
