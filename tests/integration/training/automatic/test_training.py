@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import napari_medseq as ms
 from napari_medseq.cli import main
@@ -55,6 +56,31 @@ def decathlon(folder: Path, cases: int = 5, shape: tuple[int, int, int] = (12, 1
     }
     (folder / "dataset.json").write_text(json.dumps(facts))
     return folder
+
+
+def test_training_starts_from_the_model_that_the_plan_names(tmp_path: Path) -> None:
+    data, still = decathlon(tmp_path / "data", cases=2), {**SMALL, "rate": 1e-12}
+    first = ms.train(
+        {"data": str(data), "out": str(tmp_path / "first"), "settings": {**SMALL, "start_from": None}, **QUICK}
+    )
+    second = ms.train(
+        {
+            "data": str(data),
+            "out": str(tmp_path / "second"),
+            "settings": {**still, "start_from": str(first.folder)},
+            **QUICK,
+        }
+    )
+    volume = torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for a, b in zip(second.model.network.features(volume), first.model.network.features(volume), strict=True):
+            assert torch.allclose(a, b, atol=0.02)  # weights are kept in half precision
+    assert "started from the weights of first 0.1.0" in second.model.info.card
+    assert "started" not in first.model.info.card
+    with pytest.raises(SettingsError, match="is a RecurrentUNet"):
+        ms.train(
+            {"data": str(data), "out": str(tmp_path / "third"), "settings": {"start_from": "brain-tumor"}, **QUICK}
+        )
 
 
 def test_a_folder_and_some_time_make_a_bundle_that_segments(tmp_path: Path) -> None:
