@@ -2,7 +2,7 @@
 
     python benchmarks/cardiac.py within [--minutes 10] [--folds 0 1 2 3 4]   # ACDC, five folds of patients, three classes
     python benchmarks/cardiac.py rival [--minutes 10] [--folds 0 1 2 3 4]    # beside MONAI's DynUNet (`dynunet`), and *former*: the
-                                                                            # same by AdamW and from random weights
+                                                                            # same by AdamW alone
     python benchmarks/cardiac.py across [--minutes 10]                      # ACDC's network on Sunnybrook, Sunnybrook's on ACDC
     python benchmarks/cardiac.py shipped                                    # the `left-ventricle` that ships, on ACDC
 
@@ -46,7 +46,7 @@ RIVAL = dynunet.Rival(
     filters=(16, 32, 64, 128, 160), turns=(0.5, 0.0, 0.0),
 )  # fmt: skip
 #: as `ms.train` learned until 2026-11-28
-FORMER = {"optimiser": "adamw", "start_from": None}
+FORMER = {"optimiser": "adamw"}
 CAVITY = {"acdc": 3, "sunnybrook": 1}  # the label of the left ventricle's cavity
 FOLDS = 5
 Mask = NDArray[np.bool_]

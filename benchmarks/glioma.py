@@ -3,7 +3,7 @@
     python benchmarks/glioma.py [--minutes 10] [--folds 0 1 2 3 4] [--only NETWORK ...] [--out benchmarks/runs/glioma]
 
 Five folds of 44 patients; one thread. *our trainer*: `ms.train` is told the files and the minutes, nothing else. *former*: the same by
-AdamW and from random weights. *recurrent*: *former* with a gated recurrence along the slices, in both directions, at all levels but the
+AdamW alone. *recurrent*: *former* with a gated recurrence along the slices, in both directions, at all levels but the
 finest. *MONAI 3D* and *MONAI 2D*: DynUNet after nnU-Net's rules (`dynunet`), and the same with kernels of one slice. What is done is not
 done again. About 55 processor minutes a fold. For judging alone: no weights leave this.
 """
@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data")) / "glioma-flair"
 FOLDS = 5
 #: as `ms.train` learned until 2026-11-28
-FORMER = {"optimiser": "adamw", "start_from": None}
+FORMER = {"optimiser": "adamw"}
 FLAT = (1, 3, 3)
 HALVED = (1, 2, 2)
 #: as nnU-Net plans for slices of 5 mm and pixels of 1 mm; slices are pooled but once

@@ -48,10 +48,7 @@ _SMALL_WINDOW = 40_000  # voxels; a batch has four smaller windows, or two large
 _WHY_NO_RECURRENCE = (
     "a recurrence along the steps did not pay beside 3D convolutions where it was measured (docs/benchmarks.md)"
 )
-#: the shipped slab network that has learned longest; other images than its own profit, too (docs/benchmarks.md)
-START = "lung-nodule"
 _WHY_MUON = "it learns the same from far fewer windows (docs/benchmarks.md)"
-_WHY_START = "networks that start from weights of other images learn faster (docs/benchmarks.md)"
 _WHY_BFLOAT16 = {
     True: "convolutions were faster in it on this processor",
     False: "this processor computes it no faster",
@@ -196,7 +193,6 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
             f"each level halves what is finest, down to about {_SMALLEST_CELL} pixels; spacing is {_times(spacing)} mm"
         ),
         "mix_levels": _WHY_NO_RECURRENCE,
-        "start_from": _WHY_START,
         "optimiser": _WHY_MUON,
         "batch": f"windows of {math.prod(window):,} voxels",
         "bfloat16": _WHY_BFLOAT16[low],
@@ -216,7 +212,6 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         batch=4 if math.prod(window) < _SMALL_WINDOW else 2,
         widths=_WIDTHS[: len(strides) + 1],
         strides=strides,
-        start_from=START,
         dropout=0.1 if facts.patients < 30 else 0.0,
         focus=_focus(focus_mm, spacing, window),
         position=position,

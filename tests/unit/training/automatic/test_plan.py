@@ -40,7 +40,7 @@ def test_any_data_get_a_plan_that_fits_together(
     assert all(n % m == 0 and n >= m for n, m in zip(plan.window, whole, strict=True))
     assert math.prod(plan.window) < 600_000
     assert {"axis", "spacing_mm", "window", "strides", "batch", "bfloat16", "mirrored", "schemes"} <= set(plan.reasons)
-    assert {"optimiser", "start_from"} <= set(plan.reasons)
+    assert "optimiser" in plan.reasons
 
 
 def test_small_cubes_are_seen_whole_and_steps_shrink_later_than_pixels() -> None:
