@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,12 +14,14 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QComboBox
 
+from napari_medseq import viewer as verbs
 from napari_medseq._napari.controls.choosers import LayerBox
 from napari_medseq._napari.controls.forms import ModelForm, _Title, label_of, tooltip_of
 from napari_medseq.errors import SettingsError
 from napari_medseq.preprocessing import PRESETS, STEPS, Window
 from napari_medseq.progression import TrackSettings
 from napari_medseq.settings import Settings
+from tests.napari.helpers import as_plugins_see_it
 
 pytestmark = [pytest.mark.viewer, pytest.mark.usefixtures("qapp")]
 
@@ -182,3 +185,22 @@ def test_a_list_of_layers_begins_with_one_that_is_shown_and_keeps_what_was_chose
     late = LayerBox(viewer, ["labels"])
     qtbot.addWidget(late)
     assert late.currentText() == "answer"
+
+
+def test_what_is_worked_on_begins_with_the_image_that_is_looked_at(ball_study: Path, qtbot: Any) -> None:
+    viewer: Any = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    first, second = (layer for layer in viewer.layers if layer.name.endswith("T1post"))
+    viewer.layers.selection.active = next(layer for layer in viewer.layers if "20200504 tumor" in layer.name)
+    for visit, image in ((0, first), (1, second)):
+        viewer.dims.set_point(0, visit)
+        for active in (
+            viewer.layers.selection.active,
+            first,
+            second,
+        ):  # a mask; images, of which one is at another visit
+            viewer.layers.selection.active = active
+            box = LayerBox(as_plugins_see_it(viewer), ["image", "labels"])
+            qtbot.addWidget(box)
+            box.begin_with_shown()
+            assert box.layer == image

@@ -20,6 +20,7 @@ from napari_medseq._napari.controls.choosers import (
     LayerBox,
     LayerChecklist,
     follow_layers,
+    image_looked_at,
     scrolled,
     wrapped,
 )
@@ -72,8 +73,8 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self._channels: dict[str, LayerBox] = {}
         self._by_hand: set[str] = set()
         accompany(napari_viewer)
-        active = napari_viewer.layers.selection.active
-        self.images = LayerChecklist(napari_viewer, "image", tick=lambda layer: layer == active)
+        looked_at = image_looked_at(napari_viewer)
+        self.images = LayerChecklist(napari_viewer, "image", tick=lambda layer: layer == looked_at)
         self.images.setToolTip("Tick the images to segment or classify")
         self.model = ModelBox(["segmentation", "classification"])
         self.channel_rows = QGroupBox("Channels")

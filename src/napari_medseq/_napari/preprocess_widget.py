@@ -50,7 +50,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         accompany(napari_viewer)
         self.layer = LayerBox(napari_viewer, ["image", "labels"])
         self.layer.setToolTip("The image or mask to which the steps are applied")
-        self.layer.begin_with(napari_viewer.layers.selection.active)
+        self.layer.begin_with_shown()
         self.made_by = MadeBy(napari_viewer, self.replace_chain)
         self.ready_made = ShortBox()
         self.ready_made.setToolTip("Replace the steps by those of a recipe, which you can then change")

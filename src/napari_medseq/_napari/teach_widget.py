@@ -77,7 +77,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _make_choices(self) -> None:
         """The image, and the labels that are painted on it."""
         self.image = LayerBox(self.viewer, ["image"])
-        self.image.begin_with(self.viewer.layers.selection.active)
+        self.image.begin_with_shown()
         self.image.setToolTip("The image to learn from")
         self.labels = LayerBox(self.viewer, ["labels"])
         self.labels.setToolTip("The label layer in which you painted whole slices of it")

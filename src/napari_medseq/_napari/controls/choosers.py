@@ -29,8 +29,10 @@ from qtpy.QtWidgets import (
 
 from napari_medseq._napari.gone import connect_until_destroyed
 from napari_medseq.record import DISCLAIMER
-from napari_medseq.viewer.identity import patient_in_front
+from napari_medseq.viewer.editing.active import shown_visit, visit_of
+from napari_medseq.viewer.identity import image_in_front, patient_in_front
 from napari_medseq.viewer.layers.conversion import AT_MOST, layer_kind
+from napari_medseq.viewer.layers.proxies import real
 from napari_medseq.viewer.layers.studies import facts_of, series_name, studies_in
 
 if TYPE_CHECKING:
@@ -223,16 +225,29 @@ class LayerBox(ShortBox):
         """The chosen layer, or None."""
         return self.currentData()
 
-    def begin_with(self, layer: Layer | None) -> None:
-        """Choose the active layer, if it is shown: napari makes the last of several new layers active, also a hidden one."""
-        if layer is not None and layer.visible:
-            self.choose(layer)
+    def begin_with_shown(self) -> None:
+        """Choose the image that the user looks at."""
+        self.choose(image_looked_at(self.viewer))
 
     def choose(self, layer: Layer | None) -> None:
         """Choose a layer, if it is in the list."""
         for k in range(self.count()):
             if layer is not None and self.itemData(k) == layer:
                 self.setCurrentIndex(k)
+
+
+def image_looked_at(viewer: ViewerModel) -> Layer | None:
+    """The active layer, if it is an image that is seen, else the image in front at the visit that is shown: napari makes the last of
+    several new layers active, also a hidden one, one of another visit, and a mask."""
+    viewer = real(viewer)
+    active = viewer.layers.selection.active
+    is_seen = (
+        active is not None
+        and layer_kind(active) == "image"
+        and active.visible
+        and visit_of(active) in (None, shown_visit(viewer))
+    )
+    return active if is_seen else image_in_front(viewer)
 
 
 class LayerChecklist(QListWidget):  # type: ignore[misc]
