@@ -21,7 +21,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.window.services import accompany
 from napari_medseq.viewer.editing.model import editing_of
 from tests.napari.at_work import at_work
-from tests.napari.helpers import Wait, saved_mask
+from tests.napari.helpers import Wait, masks, saved_mask
 from tests.napari.person import paint
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
@@ -107,6 +107,27 @@ def test_work_of_which_a_mask_cannot_be_opened_is_kept_as_it_is(ball_study: Path
     assert own != left
     assert {file for file in left.rglob("*") if file.is_file()} == before
     assert [one.folder for one in verbs.recoverable()] == [left]
+
+
+def test_masks_that_were_only_open_come_back_too_and_are_not_unsaved(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    first, second = masks(viewer)
+    editing_of(viewer).paint(first, np.arange(7), np.ones(7, int), "a stroke")
+    verbs.autosave(viewer)
+    names = [layer.name for layer in viewer.layers]
+    untouched = np.array(second.data)
+    del viewer, first, second
+    gc.collect()
+    (left,) = verbs.recoverable()
+    assert left.names == (names[1],)
+    again = ViewerModel()
+    verbs.recover(again, left)
+    assert [
+        layer.name for layer in again.layers
+    ] == names  # else the second visit would be followed as one without lesions
+    assert np.array_equal(again.layers[names[3]].data, untouched)
+    assert {layer.name for layer in editing_of(again).unsaved} == {names[1]}
 
 
 def test_nothing_is_written_while_nothing_is_unsaved(ball_study: Path) -> None:

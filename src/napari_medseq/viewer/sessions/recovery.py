@@ -1,6 +1,6 @@
 """Autosave: unsaved painting and corrections are written each minute, and offered again after a crash or a kill.
 
-Each viewer has one folder below `recovery_folder`. It holds a session of the unsaved layers and of the results. It is
+Each viewer has one folder below `recovery_folder`. It holds a session of the masks and of the results. It is
 removed when everything is saved, and stays if the process ends before that. A lock beside the folder is held as long as
 the viewer lives, and the system lets go of it however the process ends. The number of a process would not do: another
 process may have it after a restart, or on another computer with the same home folder.
@@ -14,7 +14,7 @@ import secrets
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from napari_medseq.viewer.editing.model import Editing, editing_of
 from napari_medseq.viewer.layers.conversion import layer_kind
+from napari_medseq.viewer.layers.proxies import real
 from napari_medseq.viewer.results.followed import results_of
 from napari_medseq.viewer.sessions.opening import open_session
 from napari_medseq.viewer.sessions.saving import TakenSession, is_session, take_session, write_session
@@ -32,6 +33,9 @@ from napari_medseq.viewer.visibility import set_visible
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+
+#: marks a mask in a session's JSON that was open, and not unsaved
+_ONLY_OPEN = "only open"
 
 
 @dataclass(eq=False)
@@ -99,12 +103,15 @@ class Recovery:
     saved : datetime
         Time of the last writing, local time.
     names : tuple of str
-        Names of the layers that it holds.
+        Names of the unsaved layers that it holds.
+    masks : int
+        How many masks it holds, with those that were only open.
     """
 
     folder: Path
     saved: datetime
     names: tuple[str, ...]
+    masks: int
 
 
 def recovery_folder() -> Path:
@@ -155,7 +162,15 @@ def take_autosave(viewer: ViewerModel) -> Autosave | None:
         return Autosave(own, None)
     if own is None:
         own = _FOLDERS[editing] = _own(recovery_folder() / f"{os.getpid()}-{secrets.token_hex(4)}")
-    return Autosave(own, take_session(viewer, _worth_keeping(viewer)))
+    kept, unsaved = _worth_keeping(viewer), _unsaved(viewer)
+    session = take_session(viewer, kept)
+    layers = tuple(
+        replace(one, facts={**one.facts, _ONLY_OPEN: True})
+        if one.seq.kind == "labels" and real(layer) not in unsaved
+        else one
+        for layer, one in zip(kept, session.layers, strict=True)
+    )
+    return Autosave(own, replace(session, layers=layers))
 
 
 def write_autosave(snapshot: Autosave) -> Path | None:
@@ -176,15 +191,18 @@ def write_autosave(snapshot: Autosave) -> Path | None:
 
 
 def _worth_keeping(viewer: ViewerModel) -> list[Layer]:
-    """Masks that are not saved, and the images that are open from files, which are stored by reference only."""
-    unsaved = editing_of(viewer).unsaved
-    tracked = {layer for followed in results_of(viewer).values() for layer in followed.layers}
+    """All masks, because a visit without its mask would be followed as one without lesions; and the images that are open from files,
+    which are stored by reference only."""
     return [
         layer
         for layer in viewer.layers
-        if (layer_kind(layer) == "labels" and (layer in unsaved or layer in tracked))
-        or (layer_kind(layer) == "image" and _source(layer) is not None)
+        if layer_kind(layer) == "labels" or (layer_kind(layer) == "image" and _source(layer) is not None)
     ]
+
+
+def _unsaved(viewer: ViewerModel) -> set[Layer]:
+    """Masks that are not saved, and those of results."""
+    return {*editing_of(viewer).unsaved, *(layer for one in results_of(viewer).values() for layer in one.layers)}
 
 
 def _source(layer: Layer) -> str | None:
@@ -207,8 +225,9 @@ def recoverable() -> list[Recovery]:
         file = folder / "session.json"
         try:
             layers = json.loads(file.read_text(encoding="utf-8"))["layers"]
-            names = tuple(str(k["look"]["name"]) for k in layers if k["kind"] == "labels")
-            recoveries.append(Recovery(folder, datetime.fromtimestamp(file.stat().st_mtime), names))
+            masks = [k for k in layers if k["kind"] == "labels"]
+            names = tuple(str(k["look"]["name"]) for k in masks if not k.get(_ONLY_OPEN))
+            recoveries.append(Recovery(folder, datetime.fromtimestamp(file.stat().st_mtime), names, len(masks)))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return sorted(recoveries, key=lambda one: one.saved, reverse=True)
@@ -234,11 +253,13 @@ def finish_recovery(viewer: ViewerModel, recovery: Recovery, layers: Iterable[La
     """
     editing = editing_of(viewer)
     masks = [layer for layer in layers if layer_kind(layer) == "labels"]
-    editing.unsaved.update(masks)
-    if not any(mask.visible for mask in masks):  # they were hidden below an answer that was saved
-        for mask in masks:
+    named = [mask for mask in masks if mask.name in recovery.names]
+    unsaved = named if len(named) == len(recovery.names) else masks  # beside others of their names they have numbers
+    editing.unsaved.update(unsaved)
+    if not any(mask.visible for mask in unsaved):  # they were hidden below an answer that was saved
+        for mask in unsaved:
             set_visible(mask, True)
-    if len(masks) < len(recovery.names):
+    if len(masks) < recovery.masks:
         editing.events.changed()
         return
     with suppress(Timeout):  # another viewer recovered the same; this one will get a folder of its own
