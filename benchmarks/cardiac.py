@@ -3,6 +3,7 @@
     python benchmarks/cardiac.py within [--minutes 10] [--folds 0 1 2 3 4]   # ACDC, five folds of patients, three classes
     python benchmarks/cardiac.py rival [--minutes 10] [--folds 0 1 2 3 4]    # beside MONAI's DynUNet (`dynunet`), and *former*: the
                                                                             # same by AdamW alone
+                                                                            # (--only METHOD …)
     python benchmarks/cardiac.py across [--minutes 10]                      # ACDC's network on Sunnybrook, Sunnybrook's on ACDC
     python benchmarks/cardiac.py shipped                                    # the `left-ventricle` that ships, on ACDC
 
@@ -19,6 +20,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,6 +33,7 @@ import napari_medseq as ms
 from napari_medseq import files
 from napari_medseq.evaluation import intervals
 from napari_medseq.training import splits
+from napari_medseq.training.loops.muon import Kind
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data"))
@@ -178,17 +181,18 @@ def ours(
     return folds(name, minutes, numbers, judge_one)
 
 
-def theirs(minutes: float, numbers: Sequence[int]) -> Found:
+def theirs(minutes: float, numbers: Sequence[int], name: str = "dynunet", optimiser: Kind = "adamw") -> Found:
     """By MONAI's DynUNet."""
+    rival = replace(RIVAL, optimiser=optimiser)
 
     def judge_one(_: int, judges: list[str]) -> Found:
         learned = [read(p, phase) for p in patients("acdc") if p.name not in judges for phase in PHASES]
         cases = [(dynunet.standardised(image), truth.astype(np.uint8)) for image, truth in learned]
-        network, seen = dynunet.train(RIVAL, cases, minutes)
+        network, seen = dynunet.train(rival, cases, minutes)
         print(f"DynUNet: {seen} windows seen", flush=True)
-        return judged(lambda image: dynunet.labels(RIVAL, network, image), _named(judges), ALIKE)
+        return judged(lambda image: dynunet.labels(rival, network, image), _named(judges), ALIKE)
 
-    return folds("dynunet", minutes, numbers, judge_one)
+    return folds(name, minutes, numbers, judge_one)
 
 
 def within(minutes: float, numbers: Sequence[int]) -> None:
@@ -197,16 +201,20 @@ def within(minutes: float, numbers: Sequence[int]) -> None:
     publish("cardiac-within", found, minutes)
 
 
-def beside_rival(minutes: float, numbers: Sequence[int]) -> None:
-    """Ours against each other one, paired by patient."""
-    found = {
-        "our trainer": ours(minutes, numbers),
-        "former": ours(minutes, numbers, "former", FORMER),
-        "MONAI DynUNet": theirs(minutes, numbers),
-    }
+METHODS: dict[str, Callable[[float, Sequence[int]], Found]] = {
+    "our trainer": ours,
+    "former": lambda minutes, numbers: ours(minutes, numbers, "former", FORMER),
+    "MONAI DynUNet": theirs,
+    "MONAI DynUNet by Muon": lambda minutes, numbers: theirs(minutes, numbers, "dynunet-muon", "muon"),
+}
+
+
+def beside_rival(minutes: float, numbers: Sequence[int], names: Sequence[str]) -> None:
+    """The first against each other one, paired by patient."""
+    found = {name: METHODS[name](minutes, numbers) for name in names}
     mean = {name: _mean_dice(one) for name, one in found.items()}
     lines = [
-        f"ACDC, {_of_folds(numbers)}: {len(mean['our trainer'])} unseen patients, {minutes:g} processor minutes each, one thread",
+        f"ACDC, {_of_folds(numbers)}: {len(mean[names[0]])} unseen patients, {minutes:g} processor minutes each, one thread",
         "",
         f"| network | {' | '.join(CLASSES.values())} | mean (95 %, by patient) | worst patient |",
         "|" + " --- |" * (len(CLASSES) + 3),
@@ -216,8 +224,8 @@ def beside_rival(minutes: float, numbers: Sequence[int]) -> None:
         cells = " | ".join(f"{v:.3f}" for v in each)
         lines.append(f"| {name} | {cells} | {intervals.bootstrap(mean[name])} | {mean[name].min():.3f} |")
     for name in list(mean)[1:]:
-        difference = intervals.paired(mean["our trainer"], mean[name])
-        lines += ["", f"our trainer minus {name}, paired by patient: {difference}"]
+        difference = intervals.paired(mean[names[0]], mean[name])
+        lines += ["", f"{names[0]} minus {name}, paired by patient: {difference}"]
     print("\n".join(lines))
     path = HERE.parent / "docs" / "benchmarks" / f"cardiac-rival-{minutes:g}.json"
     files.write_json(path, {"found": found, "minutes": minutes})
@@ -265,6 +273,7 @@ def main() -> None:
     parser.add_argument("part", choices=("within", "rival", "across", "shipped"))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(FOLDS)))
+    parser.add_argument("--only", nargs="*", choices=list(METHODS), default=list(METHODS), help="of rival")
     args = parser.parse_args()
     if not DATA.is_dir():
         raise SystemExit(f"{DATA} is not there; set MEDSEQ_DATA.")
@@ -273,7 +282,7 @@ def main() -> None:
     if args.part == "within":
         within(args.minutes, args.folds)
     elif args.part == "rival":
-        beside_rival(args.minutes, args.folds)
+        beside_rival(args.minutes, args.folds, args.only)
     elif args.part == "across":
         across(args.minutes)
     else:

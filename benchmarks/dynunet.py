@@ -3,7 +3,8 @@
 Not a script: `hippocampus.py` and `cardiac.py` train it beside ours, on the same patients for the same processor time on one thread.
 Windows, kernels and strides follow nnU-Net's rules (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z: flat kernels and no pooling
 along an axis of thick slices; a third of the windows holds foreground for certain; sliding windows overlap by half). Filters are half of
-nnU-Net's, learning is by AdamW in bfloat16 with a cosine from 2e-3: on a CPU, within minutes, that does better than its own SGD.
+nnU-Net's, learning is by AdamW (or by Muon as ours, `Rival.optimiser`) in bfloat16 with a cosine from 2e-3: on a CPU, within minutes, that
+does better than its own SGD.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.training.loops.muon import Kind, optimisers
 
 RATE, DECAY, WARM_UP, BATCH = 2e-3, 1e-2, 50, 2
 FOREGROUND = 1 / 3  # share of windows that are centred on a labelled voxel
@@ -41,6 +43,7 @@ class Rival:
         Images hardly exceed a window: they are cut or filled to it about their middle, and looked at in one piece.
     turns : (float, float, float)
         Largest turn about each axis in radians; none out of the plane of thick slices.
+    optimiser : {"adamw", "muon"}
     """
 
     classes: int
@@ -50,6 +53,7 @@ class Rival:
     filters: tuple[int, ...]
     whole: bool = False
     turns: tuple[float, float, float] = (0.3, 0.3, 0.3)
+    optimiser: Kind = "adamw"
 
 
 def standardised(image: ImageSequence) -> Volume:
@@ -117,20 +121,25 @@ def train(rival: Rival, cases: Sequence[tuple[Volume, Labels]], minutes: float) 
     network.to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
     stream = batches(rival, cases, 0)
     loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
+    ends = ("input_block.conv1", "output_block", "deep_supervision_heads")
+    each = optimisers(
+        network, kind=rival.optimiser, rate=RATE, weight_decay=DECAY, bfloat16=True,
+        not_kernels=[p for n, p in network.named_parameters() if n.startswith(ends)],
+    )  # fmt: skip
     began, seen, said = time.process_time(), 0, 0.0
     while (done := (time.process_time() - began) / 60 / minutes) < 1:
         rising = min(1.0, (seen / BATCH + 1) / WARM_UP)
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * rising * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        for group in (g for o in each for g in o.param_groups):
+            group["lr"] = group["factor"] * RATE * rising * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
         x, y = next(stream)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(torch.as_tensor(x).contiguous(memory_format=torch.channels_last_3d))
         value = loss(logits.float(), torch.as_tensor(y))
-        optimiser.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in each:
+            optimiser.step()
         seen += len(x)
         if done - said > 0.1:
             said = done

@@ -16,6 +16,7 @@ import napari_medseq as ms
 from napari_medseq.cli import main
 from napari_medseq.errors import MedseqWarning, ModelError, OperationCancelled, SettingsError
 from napari_medseq.inference.folders import segment_folder
+from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.automatic import training
 from napari_medseq.training.automatic.plan import Plan
@@ -72,8 +73,11 @@ def test_training_starts_from_the_model_that_the_plan_names(tmp_path: Path) -> N
         }
     )
     volume = torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    networks = second.model.network, first.model.network
+    assert isinstance(networks[0], SlabUNet)
+    assert isinstance(networks[1], SlabUNet)
     with torch.no_grad():
-        for a, b in zip(second.model.network.features(volume), first.model.network.features(volume), strict=True):
+        for a, b in zip(*(n.features(volume) for n in networks), strict=True):
             assert torch.allclose(a, b, atol=0.02)  # weights are kept in half precision
     assert "started from the weights of first 0.1.0" in second.model.info.card
     assert "started" not in first.model.info.card
