@@ -73,11 +73,11 @@ def test_training_starts_from_the_model_that_the_plan_names(tmp_path: Path) -> N
         }
     )
     volume = torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    networks = second.model.network, first.model.network
-    assert isinstance(networks[0], SlabUNet)
-    assert isinstance(networks[1], SlabUNet)
+    own, other = second.model.network, first.model.network
+    assert isinstance(own, SlabUNet)
+    assert isinstance(other, SlabUNet)
     with torch.no_grad():
-        for a, b in zip(*(n.features(volume) for n in networks), strict=True):
+        for a, b in zip(own.features(volume), other.features(volume), strict=True):
             assert torch.allclose(a, b, atol=0.02)  # weights are kept in half precision
     assert "started from the weights of first 0.1.0" in second.model.info.card
     assert "started" not in first.model.info.card
