@@ -274,9 +274,13 @@ def test_painting_in_a_mask_stays_painted_and_unsaved_when_the_mask_is_given_to_
     assert mine in editing_of(viewer).unsaved
     assert np.array_equal(editing_of(viewer).marks(mine).painted, np.asarray(mine.data) == 7)
     assert (np.asarray(mine.data) == 7).sum() == 1
-    with pytest.raises(ms.MedseqError, match="nothing to undo"):  # a stroke in a layer that is gone
+    if scale == (1, 1, 1):  # the mask lies as the visit's images do, so that its strokes are strokes in it
         editing_of(viewer).undo()
-    assert {layer.name for layer in editing_of(viewer).unsaved} == {mine.name}
+        assert not np.asarray(mine.data).any()
+    else:
+        with pytest.raises(ms.MedseqError, match="nothing to undo"):
+            editing_of(viewer).undo()
+        assert {layer.name for layer in editing_of(viewer).unsaved} == {mine.name}
 
 
 @pytest.mark.viewer
@@ -409,7 +413,9 @@ def test_a_stroke_painted_while_a_session_or_masks_are_saved_is_neither_lost_nor
     widget = StudyWidget(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name="Study")
     dialogs = "napari_medseq._napari.{}.QFileDialog.{}"
-    monkeypatch.setattr(dialogs.format("window", "getSaveFileName"), lambda *_a: (str(tmp_path / "s.medseq"), ""))
+    monkeypatch.setattr(
+        dialogs.format("window.services", "getSaveFileName"), lambda *_a: (str(tmp_path / "s.medseq"), "")
+    )
     monkeypatch.setattr(dialogs.format("study_widget", "getExistingDirectory"), lambda *_a: str(tmp_path / "masks"))
     mine, other = viewer.layers[1], viewer.layers[3]
     for layer in (other, mine):

@@ -162,7 +162,7 @@ def plot_curves(curves: pd.DataFrame, axes: Axes) -> dict[int, list[Any]]:
 
     shown: dict[int, list[Any]] = {}
     for lesion in sorted(curves["lesion"].unique().tolist()):
-        of_lesion = curves[curves["lesion"] == lesion].sort_values("frame")
+        of_lesion = curves[curves["lesion"] == lesion].sort_values("time_s")
         shown[int(lesion)] = axes.plot(
             of_lesion["time_s"],
             of_lesion["mean"],
