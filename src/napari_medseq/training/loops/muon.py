@@ -17,9 +17,8 @@ Kind = Literal["adamw", "muon"]
 _MOMENTUM = 0.95
 _ITERATIONS = 5
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the polynomial, as published: they bring singular values near 1 fast
-_KERNELS = (
-    10.0  # learning rate of kernels, as a multiple of that of AdamW: the steps of either are then about equally long
-)
+# learning rate of kernels, as a multiple of that of AdamW: the steps of either are then about equally long
+_KERNELS = 10.0
 
 
 class Muon(torch.optim.Optimizer):
