@@ -274,7 +274,7 @@ def test_painting_in_a_mask_stays_painted_and_unsaved_when_the_mask_is_given_to_
     assert mine in editing_of(viewer).unsaved
     assert np.array_equal(editing_of(viewer).marks(mine).painted, np.asarray(mine.data) == 7)
     assert (np.asarray(mine.data) == 7).sum() == 1
-    if scale == (1, 1, 1):  # the mask lies as the visit's images do, so that its strokes are strokes in it
+    if min(scale) > 0:  # the mask lies as the visit's images do, so that its strokes are strokes in it
         editing_of(viewer).undo()
         assert not np.asarray(mine.data).any()
     else:
