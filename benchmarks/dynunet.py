@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.training.loops.muon import Kind, optimisers
+from napari_medseq.training.loops.muon import Kind, optimisers, set_rate
 
 RATE, DECAY, WARM_UP, BATCH = 2e-3, 1e-2, 50, 2
 FOREGROUND = 1 / 3  # share of windows that are centred on a labelled voxel
@@ -129,8 +129,7 @@ def train(rival: Rival, cases: Sequence[tuple[Volume, Labels]], minutes: float) 
     began, seen, said = time.process_time(), 0, 0.0
     while (done := (time.process_time() - began) / 60 / minutes) < 1:
         rising = min(1.0, (seen / BATCH + 1) / WARM_UP)
-        for group in (g for o in each for g in o.param_groups):
-            group["lr"] = group["factor"] * RATE * rising * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+        set_rate(each, RATE * rising * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))))
         x, y = next(stream)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(torch.as_tensor(x).contiguous(memory_format=torch.channels_last_3d))

@@ -10,7 +10,8 @@ import numpy as np
 
 from napari_medseq import record
 from napari_medseq.inference.slabs.windows import SlabSettings
-from napari_medseq.models import bundle, library
+from napari_medseq.models import bundle
+from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.plain import Definition
 from napari_medseq.training.automatic.config import AutoConfig
 from napari_medseq.training.automatic.plan import Plan
@@ -30,6 +31,8 @@ class Learned:
     course : Course
     plan : Plan
         With what was decided at the end.
+    start : ModelInfo or None
+        The model whose weights it started from.
     inference : SlabSettings
     channels, classes : sequence of str
         Names; of the classes without background.
@@ -43,6 +46,7 @@ class Learned:
     definition: Definition
     course: Course
     plan: Plan
+    start: ModelInfo | None
     inference: SlabSettings
     channels: Sequence[str]
     classes: Sequence[str]
@@ -84,8 +88,7 @@ def _card(name: str, c: AutoConfig, learned: Learned) -> str:
         f"{record.DISCLAIMER} Trained on {learned.cases} cases in {course.spent / 60:.1f} minutes;",
     ]
     lines.append(f"{course.seen} windows were seen.")
-    if learned.plan.start_from is not None:
-        start = library.read_info(library.find(learned.plan.start_from))
+    if (start := learned.start) is not None:
         lines += [
             "",
             f"It started from the weights of {start.name} {start.version}, whose licence is {start.licence or 'not stated'}.",

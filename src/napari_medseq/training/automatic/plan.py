@@ -180,8 +180,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
     mirror, why_mirrored = _mirror(facts, axis)
     schemes = [_scheme(channel) for channel in facts.channels]
     step_mm, why_step = _step_mm(facts, axis, thick)
-    fixed = schemes[0][0].kind == "fixed" and not facts.channels[0].missing
-    doubt = facts.kind.doubt(values=fixed, always_there=facts.always_there)
+    doubt = doubt_of(facts, schemes[0][0])
     reasons = {
         "axis": why_axis,
         "focus": why_focus,
@@ -227,6 +226,12 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         doubt=doubt,
         reasons=reasons,
     )
+
+
+def doubt_of(facts: Fingerprint, first: Scheme) -> Doubt | None:
+    """The limits beyond which an answer is doubted; values count where the first channel is in fixed units and never missing."""
+    in_units = first.kind == "fixed" and not facts.channels[0].missing
+    return facts.kind.doubt(values=in_units, always_there=facts.always_there)
 
 
 def _axis(facts: Fingerprint) -> tuple[StepAxis, str]:

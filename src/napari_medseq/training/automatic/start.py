@@ -9,6 +9,22 @@ from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import FIRST_KERNEL, SlabUNet
 
 
+def slab_network(start: Model) -> SlabUNet:
+    """The slab network of a model from which training is to start.
+
+    Raises
+    ------
+    SettingsError
+        If its network is no slab network.
+    """
+    if not isinstance(start.network, SlabUNet):
+        raise SettingsError(
+            f"{start.info.name} is a {type(start.network).__name__}, and training can start from slab networks only: name a model that "
+            "was trained on a folder of data, or set start_from to null."
+        )
+    return start.network
+
+
 def start_slabs(network: SlabUNet, start: Model) -> None:
     """Give a network the weights of a model, as far as they fit; its heads, which tell the classes, stay as they are.
 
@@ -21,13 +37,7 @@ def start_slabs(network: SlabUNet, start: Model) -> None:
     SettingsError
         If the model's network is no slab network.
     """
-    other = start.network
-    if not isinstance(other, SlabUNet):
-        raise SettingsError(
-            f"{start.info.name} is a {type(other).__name__}, and training can start from slab networks only: name a model that was "
-            "trained on a folder of data, or set start_from to null."
-        )
-    given, weights = other.state_dict(), network.state_dict()
+    given, weights = slab_network(start).state_dict(), network.state_dict()
     given[FIRST_KERNEL] = given[FIRST_KERNEL][:, :1].expand(-1, network.input_channels, -1, -1, -1)
     for name, own in weights.items():
         if name in given and not name.startswith("heads."):

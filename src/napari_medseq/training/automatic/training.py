@@ -31,10 +31,10 @@ from napari_medseq.training.automatic.config import AutoConfig
 from napari_medseq.training.automatic.decoded import Decoded
 from napari_medseq.training.automatic.fingerprint import Fingerprint
 from napari_medseq.training.automatic.judging import Judged, choose_judges, judged, seconds_to_judge
-from napari_medseq.training.automatic.plan import Plan, bfloat16_pays, make_plan
+from napari_medseq.training.automatic.plan import Plan, bfloat16_pays, doubt_of, make_plan
 from napari_medseq.training.automatic.plan_file import Planned, plan_to_follow
 from napari_medseq.training.automatic.prepared import measured, slab_cases
-from napari_medseq.training.automatic.start import start_slabs
+from napari_medseq.training.automatic.start import slab_network, start_slabs
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.loops.slab_windows import SlabCase, SlabWindows
 from napari_medseq.training.loops.slabs import WARM_UP, Course, SlabLoop, fit_slabs
@@ -114,7 +114,14 @@ def train_automatically(
     learned, judging = [x for x in cases if x.patient not in judges], [x for x in cases if x.patient in judges]
     check(cancelled)
     task = _Task(
-        config=c, plan=plan, facts=facts, classes=classes, learned=learned, judging=judging, device=found.device
+        config=c,
+        plan=plan,
+        facts=facts,
+        classes=classes,
+        learned=learned,
+        judging=judging,
+        device=found.device,
+        start=found.start,
     )
     outcome = _learn(task, budget, progress, cancelled)
     outcome.plan.save(run / "plan.yaml")
@@ -162,6 +169,8 @@ class _Planned:
         Patients that the layout keeps for validation.
     plan : Plan
     device : torch.device
+    start : Model or None
+        The one whose weights the network starts from.
     """
 
     layout: Layout
@@ -172,6 +181,7 @@ class _Planned:
     kept_back: set[str]
     plan: Plan
     device: torch.device
+    start: Model | None
 
 
 def _planned(
@@ -189,6 +199,9 @@ def _planned(
     device = learning_device(c)
     plan = _plan(c, plan_to_follow(run, anew=anew), lambda: _new_plan(c, facts, device))
     _check_plan(plan, facts)
+    start = None if plan.start_from is None else load_model(plan.start_from)
+    if start is not None:
+        slab_network(start)  # refused now, before the data are prepared
     plan.save(run / "plan.yaml")
     return _Planned(
         layout=layout,
@@ -199,6 +212,7 @@ def _planned(
         kept_back=kept_back,
         plan=plan,
         device=device,
+        start=start,
     )
 
 
@@ -217,6 +231,8 @@ class _Task:
     learned, judging : sequence of SlabCase
         The cases to learn from, and those of the patients that judge.
     device : torch.device
+    start : Model or None
+        The one whose weights the network starts from.
     """
 
     config: AutoConfig
@@ -226,6 +242,7 @@ class _Task:
     learned: Sequence[SlabCase]
     judging: Sequence[SlabCase]
     device: torch.device
+    start: Model | None
 
     @property
     def definition(self) -> dict[str, Plain]:
@@ -242,8 +259,8 @@ def _learn(
     torch.manual_seed(c.seed)
     network = networks.build(task.definition)
     assert isinstance(network, SlabUNet)
-    if plan.start_from is not None:
-        start_slabs(network, load_model(plan.start_from))
+    if task.start is not None:
+        start_slabs(network, task.start)
     inference = _inference(plan, facts)
     to_judge = _SLACK * seconds_to_judge(network, inference, task.judging, task.device)
     if not c.judges:  # patients that the config names all judge
@@ -272,6 +289,7 @@ def _learn(
         definition=task.definition,
         course=course,
         plan=plan,
+        start=None if task.start is None else task.start.info,
         inference=_inference(plan, facts),
         channels=[channel.name for channel in facts.channels],
         classes=tuple(names),
@@ -286,8 +304,7 @@ def _with_doubt(c: AutoConfig, plan: Plan, facts: Fingerprint, found: Judged) ->
     where somebody took the doubts out of the plan that these data have."""
     if "doubt" in c.settings or (plan.doubt is None and found.above is None):
         return plan
-    in_units = plan.schemes[0].kind == "fixed" and not facts.channels[0].missing
-    if plan.doubt is None and facts.kind.doubt(values=in_units, always_there=facts.always_there) is not None:
+    if plan.doubt is None and doubt_of(facts, plan.schemes[0]) is not None:
         return plan
     doubt = (plan.doubt or Doubt()).model_copy(update={"above": found.above})
     why = (

@@ -98,6 +98,13 @@ def optimisers(
     return muon, adamw
 
 
+def set_rate(each: Iterable[torch.optim.Optimizer], rate: float) -> None:
+    """Set the learning rate of optimisers: `rate` times the ``factor`` of each group, where it has one."""
+    for optimiser in each:
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group.get("factor", 1.0)
+
+
 def orthogonal(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """A matrix with the singular vectors of `matrix` and singular values between about 0.7 and 1.2, by Newton–Schulz iteration.
 

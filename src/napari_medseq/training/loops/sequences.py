@@ -24,6 +24,7 @@ from napari_medseq.training.loops.checkpoint import State
 from napari_medseq.training.loops.distributed import ProcessGroup, current_group
 from napari_medseq.training.loops.losses import WithExtraInputs
 from napari_medseq.training.loops.memory import warn_of_learning
+from napari_medseq.training.loops.muon import set_rate
 from napari_medseq.training.loops.settings import LoopSettings
 from napari_medseq.training.loops.windows import Windows
 
@@ -196,8 +197,7 @@ class _Run:
         s, state = self.s, self.state
         self.network.train()
         rate = learning_rate(share_done, state.iteration, s)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group.get("factor", 1.0)
+        set_rate([self.optimiser], rate)
         self.windows.lesion_share = s.lesion_share if share_done < s.natural_after else 0.0
         self.optimiser.zero_grad(set_to_none=True)
         try:

@@ -27,7 +27,7 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training.loops import checkpoint, interrupt
 from napari_medseq.training.loops.averaging import averaged_model
 from napari_medseq.training.loops.memory import warn_of_learning
-from napari_medseq.training.loops.muon import Kind, optimisers
+from napari_medseq.training.loops.muon import Kind, optimisers, set_rate
 from napari_medseq.training.loops.slab_windows import SlabWindows
 
 Clock = Literal["wall", "process"]
@@ -212,9 +212,7 @@ class _Run:
         share_done = min(1.0, self.spent / loop.seconds)
         rate = loop.rate * min(1.0, (self.iteration + 1) / WARM_UP)
         rate *= _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * share_done))
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate * group["factor"]
+        set_rate(self.optimisers, rate)
         x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=loop.bfloat16):
             levels = self.network.at_levels(x)
